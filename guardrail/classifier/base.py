@@ -1,0 +1,63 @@
+"""The `Classifier` protocol: texts in, calibrated `Scores` out.
+
+Whatever judges text stands behind this protocol: the embedded encoder, rules, a causal-LM
+guard, a remote endpoint, or a cascade of them. It is synchronous and may be called from any
+thread; `guardrail.check` runs it off the event loop. It knows neither HTTP nor actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from guardrail.types import Role, Scores
+
+__all__ = ["Classifier", "Sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One text to score.
+
+    Args:
+        text: The text to judge.
+        role: Who speaks: the encoder tells a user's request from an assistant's answer.
+        prompt: The user turn before an assistant's reply, or None.
+        context: Text of the same speaker just before ``text``, already judged; it is read but
+            its own findings are not what is asked for.
+    """
+
+    text: str
+    role: Role = Role.TEXT
+    prompt: str | None = None
+    context: str = ""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Something that scores texts."""
+
+    @property
+    def model_id(self) -> str:
+        """Name and content hash, as every verdict carries it."""
+        ...
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Keys of the categories it can score, besides the overall one."""
+        ...
+
+    def score(self, samples: Sequence[Sample]) -> list[Scores]:
+        """Score a batch.
+
+        Args:
+            samples: The texts; may be empty, and of any mix of lengths.
+
+        Returns:
+            One `Scores` for each sample, in order.
+
+        Raises:
+            CheckError: The batch could not be scored.
+        """
+        ...

@@ -1,0 +1,230 @@
+"""Values that every room shares: what is judged, what was found, what is to be done.
+
+This room knows nothing of models, policies, HTTP or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from types import MappingProxyType
+
+__all__ = [
+    "UNSAFE",
+    "Action",
+    "Channel",
+    "ChannelKind",
+    "Coverage",
+    "Direction",
+    "Finding",
+    "Outcome",
+    "Role",
+    "Scores",
+    "Segment",
+    "Verdict",
+]
+
+UNSAFE = "unsafe"
+"""Key of the overall probability, beside the category keys, in `Scores.categories`."""
+
+_EMPTY: Mapping[str, float] = MappingProxyType({})
+
+
+class Direction(StrEnum):
+    """Which way a text travels: to the model (input) or from it (output)."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Role(StrEnum):
+    """Who speaks, in the sense the classifier was trained on."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+    TEXT = "text"
+
+
+class ChannelKind(StrEnum):
+    """What a text is within a request or an answer."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+    TOOL_ARGUMENTS = "tool_arguments"
+    TOOL_RESULT = "tool_result"
+
+
+class Action(Enum):
+    """What to do with a text, ordered by severity."""
+
+    PASS = "pass"
+    FLAG = "flag"
+    REDACT = "redact"
+    BLOCK = "block"
+
+    @property
+    def severity(self) -> int:
+        """0 for pass up to 3 for block."""
+        return _SEVERITY[self]
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Action):
+            return NotImplemented
+        return self.severity < other.severity
+
+
+_SEVERITY = {action: rank for rank, action in enumerate(Action)}
+
+
+class Outcome(StrEnum):
+    """How far a check got; the audit trail's own words."""
+
+    SCANNED = "scanned"
+    TRUNCATED = "truncated"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Channel:
+    """An independent text stream within one answer or request.
+
+    Args:
+        index: Choice, item or message index.
+        kind: What the text is.
+        sub: Second index within the item: content part or tool call.
+    """
+
+    index: int = 0
+    kind: ChannelKind = ChannelKind.TEXT
+    sub: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}[{self.index}.{self.sub}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One text to judge, with what the classifier may know about it.
+
+    Args:
+        text: The text to judge.
+        role: Who speaks.
+        channel: Where in the request or answer it stands.
+        prompt: The user turn before an assistant's reply, or None.
+        turn: Index of the message it came from; -1 where there are no turns.
+        latest: Whether it belongs to the latest turn (all that follows the last assistant
+            message).
+    """
+
+    text: str
+    role: Role = Role.TEXT
+    channel: Channel = Channel()
+    prompt: str | None = None
+    turn: int = -1
+    latest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a text the scores rest on.
+
+    Args:
+        scanned_chars: Characters that were scored.
+        total_chars: Characters that were handed in.
+        tokens: Classifier tokens that were processed, context included.
+        windows: Windows that the text was cut into.
+    """
+
+    scanned_chars: int = 0
+    total_chars: int = 0
+    tokens: int = 0
+    windows: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some of the text was not scored."""
+        return self.scanned_chars < self.total_chars
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Calibrated probabilities of one text.
+
+    Args:
+        categories: Probability in [0, 1] by category key; `UNSAFE` is the overall one.
+        model: Identity of what produced them: name and content hash.
+        coverage: How much of the text they rest on.
+    """
+
+    categories: Mapping[str, float] = _EMPTY
+    model: str = ""
+    coverage: Coverage = Coverage()
+
+    def get(self, key: str) -> float | None:
+        """Return the probability of ``key``, or None where the model has no such head."""
+        return self.categories.get(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One category whose threshold a text crossed, or one rule that failed.
+
+    Args:
+        category: Category key.
+        action: What its rule asks for.
+        probability: Calibrated probability; None where the check failed.
+        threshold: The threshold that was crossed; None where the check failed.
+        reason: ``threshold``, ``pattern``, ``failure``, ``timeout``, ``overload`` …
+        review: Whether the probability lies in the rule's review band.
+    """
+
+    category: str
+    action: Action
+    probability: float | None = None
+    threshold: float | None = None
+    reason: str = "threshold"
+    review: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided about one text.
+
+    Args:
+        action: What to do.
+        direction: Which way the text travels.
+        findings: Categories that were crossed, the most severe and likely first.
+        scores: The probabilities behind it.
+        policy: Identity of the policy: name and content hash.
+        outcome: How far the check got.
+        enforced: False where the policy only monitors: ``action`` is then what would have
+            happened, and `effective` is pass.
+    """
+
+    action: Action
+    direction: Direction
+    findings: tuple[Finding, ...] = ()
+    scores: Scores = field(default_factory=Scores)
+    policy: str = ""
+    outcome: Outcome = Outcome.SCANNED
+    enforced: bool = True
+
+    @property
+    def effective(self) -> Action:
+        """The action to carry out: ``action``, or pass where the policy only monitors."""
+        return self.action if self.enforced else Action.PASS
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the text must not travel on."""
+        return self.effective is Action.BLOCK
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Keys of the findings that ask for the verdict's own action."""
+        return tuple(f.category for f in self.findings if f.action is self.action)
