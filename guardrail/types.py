@@ -18,10 +18,12 @@ __all__ = [
     "Coverage",
     "Direction",
     "Finding",
+    "Frame",
     "Outcome",
     "Role",
     "Scores",
     "Segment",
+    "Span",
     "Verdict",
 ]
 
@@ -63,12 +65,11 @@ class Action(Enum):
 
     PASS = "pass"
     FLAG = "flag"
-    REDACT = "redact"
     BLOCK = "block"
 
     @property
     def severity(self) -> int:
-        """0 for pass up to 3 for block."""
+        """0 for pass up to 2 for block."""
         return _SEVERITY[self]
 
     def __lt__(self, other: object) -> bool:
@@ -127,6 +128,42 @@ class Segment:
     prompt: str | None = None
     turn: int = -1
     latest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of text that one frame adds to one channel.
+
+    Args:
+        channel: The channel it continues.
+        text: The decoded text; may be empty.
+    """
+
+    channel: Channel
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """The smallest unit that a relay forwards: original bytes and what they say.
+
+    Two frames are never equal: a frame is an event, not a value.
+
+    Args:
+        raw: The bytes as they came, forwarded unchanged.
+        spans: Text that the frame adds, by channel.
+        ends: Channels that no later frame continues; their tail needs no look-ahead.
+        keepalive: A comment or ping without content, which may overtake held frames.
+        opaque: Of unknown shape and may carry text; the failure mode decides on it.
+        payload: The decoded content for the dialect's own later use.
+    """
+
+    raw: bytes
+    spans: tuple[Span, ...] = ()
+    ends: tuple[Channel, ...] = ()
+    keepalive: bool = False
+    opaque: bool = False
+    payload: object = None
 
 
 @dataclass(frozen=True, slots=True)
