@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from types import MappingProxyType
 
 __all__ = [
     "UNSAFE",
@@ -29,8 +28,6 @@ __all__ = [
 
 UNSAFE = "unsafe"
 """Key of the overall probability, beside the category keys, in `Scores.categories`."""
-
-_EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
 class Direction(StrEnum):
@@ -63,7 +60,7 @@ class ChannelKind(StrEnum):
 class Action(Enum):
     """What to do with a text, ordered by severity."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  (not a password)
     FLAG = "flag"
     BLOCK = "block"
 
@@ -198,7 +195,7 @@ class Scores:
         coverage: How much of the text they rest on.
     """
 
-    categories: Mapping[str, float] = _EMPTY
+    categories: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     coverage: Coverage = Coverage()
 

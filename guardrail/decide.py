@@ -1,0 +1,139 @@
+"""Thresholds and bands turn `Scores` into a `Verdict`.
+
+Pure: no models, no HTTP, no clock. The only place where a failure becomes an action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from guardrail.policy import FailureMode, Mode, Policy, Rule
+from guardrail.types import Action, Direction, Finding, Outcome, Role, Scores, Verdict
+
+__all__ = ["decide", "decide_failure", "decide_skipped", "rules_for", "worst"]
+
+
+def rules_for(policy: Policy, direction: Direction, role: Role) -> tuple[Rule, ...]:
+    """Return the rules that apply to a speaker in a direction.
+
+    On output there is one speaker, the assistant, and `Rule.roles` does not apply. Text of no
+    known speaker (`Role.TEXT`) is in scope of every rule.
+    """
+    return tuple(
+        rule
+        for rule in policy.rules
+        if direction in rule.directions
+        and (direction is Direction.OUTPUT or role is Role.TEXT or role in rule.roles)
+    )
+
+
+def decide(policy: Policy, direction: Direction, role: Role, scores: Scores) -> Verdict:
+    """Decide about one text.
+
+    A probability equal to a threshold crosses it. Text that the classifier could not cover
+    counts as a failed check of every rule: what nobody read is not safe.
+
+    Args:
+        policy: The policy in force.
+        direction: Which way the text travels.
+        role: Who speaks.
+        scores: Calibrated probabilities.
+
+    Returns:
+        The verdict, with findings ordered by severity and probability.
+    """
+    rules = rules_for(policy, direction, role)
+    findings = [found for rule in rules if (found := _apply(rule, scores)) is not None]
+    missing = [rule for rule in rules if scores.get(rule.category) is None]
+    findings += _failures(missing, "no_score")
+    outcome = Outcome.SCANNED
+    if scores.coverage.truncated:
+        outcome = Outcome.TRUNCATED
+        findings += _failures(rules, "truncated")
+    elif missing and len(missing) == len(rules):
+        outcome = Outcome.FAILED
+    return _verdict(policy, direction, findings, scores, outcome)
+
+
+def decide_failure(
+    policy: Policy,
+    direction: Direction,
+    role: Role,
+    reason: str,
+    model: str = "",
+) -> Verdict:
+    """Decide about a text whose check could not be made.
+
+    Rules that fail closed take their most severe action; rules that fail open take none.
+
+    Args:
+        policy: The policy in force.
+        direction: Which way the text travels.
+        role: Who speaks.
+        reason: ``timeout``, ``overload``, ``failure`` or ``unreadable``.
+        model: Identity of the classifier that failed.
+
+    Returns:
+        A verdict with outcome ``failed``.
+    """
+    findings = _failures(rules_for(policy, direction, role), reason)
+    return _verdict(policy, direction, findings, Scores(model=model), Outcome.FAILED)
+
+
+def decide_skipped(policy: Policy, direction: Direction, model: str = "") -> Verdict:
+    """Return the verdict on a text that no rule looks at: pass, and said to be unscanned."""
+    return _verdict(policy, direction, [], Scores(model=model), Outcome.SKIPPED)
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the most severe of at least one verdict; among equals the likeliest finding."""
+    return max(verdicts, key=lambda v: (v.effective.severity, v.action.severity, _top(v.findings)))
+
+
+def _top(findings: Iterable[Finding]) -> float:
+    return max((f.probability or 0.0 for f in findings), default=-1.0)
+
+
+def _apply(rule: Rule, scores: Scores) -> Finding | None:
+    probability = scores.get(rule.category)
+    if probability is None:
+        return None
+    in_band = rule.review is not None and rule.review.low <= probability < rule.review.high
+    for action, threshold in ((Action.BLOCK, rule.block), (Action.FLAG, rule.flag)):
+        if threshold is not None and probability >= threshold:
+            allowed = min(action, rule.action, key=lambda a: a.severity)
+            if allowed is not Action.PASS or in_band:
+                return Finding(rule.category, allowed, probability, threshold, review=in_band)
+            return None
+    if in_band and rule.review is not None:
+        return Finding(
+            rule.category, Action.PASS, probability, rule.review.low, "review", review=True
+        )
+    return None
+
+
+def _failures(rules: Iterable[Rule], reason: str) -> list[Finding]:
+    return [
+        Finding(rule.category, rule.action, reason=reason)
+        for rule in rules
+        if rule.failure is FailureMode.CLOSED and rule.action is not Action.PASS
+    ]
+
+
+def _verdict(
+    policy: Policy,
+    direction: Direction,
+    findings: list[Finding],
+    scores: Scores,
+    outcome: Outcome,
+) -> Verdict:
+    findings.sort(key=lambda f: (-f.action.severity, -(f.probability or 0.0)))
+    return Verdict(
+        action=max((f.action for f in findings), default=Action.PASS),
+        direction=direction,
+        findings=tuple(findings),
+        scores=scores,
+        policy=policy.identity,
+        outcome=outcome,
+        enforced=policy.mode is Mode.ENFORCE,
+    )
