@@ -81,7 +81,7 @@ class StreamPolicy:
     first_chars: int = 24
     stride_chars: int = 112
     lookahead_chars: int = 32
-    context_chars: int = 136
+    context_chars: int = 112
     max_hold_ms: int = 1000
 
 
