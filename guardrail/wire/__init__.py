@@ -17,6 +17,7 @@ from guardrail.wire.base import (
     WireRequest,
     WireStream,
 )
+from guardrail.wire.openai_chat import OpenAIChat
 
 __all__ = [
     "EVENT_STREAM",
@@ -32,7 +33,9 @@ __all__ = [
     "wire_for",
 ]
 
-WIRES: dict[str, Wire] = {}
+WIRES: dict[str, Wire] = {
+    "openai.chat": OpenAIChat(),
+}
 """Every dialect by name."""
 
 

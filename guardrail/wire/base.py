@@ -56,12 +56,14 @@ class Notice:
         categories: Keys of the categories that decided it.
         request_id: Identity of the request, quoted where the dialect has a place for it.
         style: How a refused request is answered; refused answers keep status 200.
+        created: Unix time in seconds for answers that are made from nothing.
     """
 
     message: str
     categories: tuple[str, ...] = ()
     request_id: str = ""
     style: RefusalStyle = RefusalStyle.ERROR_400
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)

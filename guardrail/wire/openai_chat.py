@@ -1,0 +1,230 @@
+"""OpenAI chat completions: requests, whole answers, refusals.
+
+Written from https://platform.openai.com/docs/api-reference/chat and from what compatible
+servers add to it: ``reasoning_content`` (vLLM, llama.cpp, DeepSeek), ``reasoning`` and
+``reasoning_details`` (OpenRouter).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guardrail.errors import WireError
+from guardrail.types import ChannelKind, Frame, Role
+from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
+from guardrail.wire.channels import Reading, whole_frame
+from guardrail.wire.json import optional, parse_object, strict_keys, strings
+from guardrail.wire.openai_chat_stream import ChatStream, read_choices
+from guardrail.wire.openai_common import (
+    ENVELOPE,
+    HARMLESS,
+    OpenAIErrors,
+    json_reply,
+    kept,
+    model_of,
+    refusal_error,
+    stream_reply,
+)
+from guardrail.wire.segments import SegmentList, read_body, request_of
+
+__all__ = ["OpenAIChat", "read_parts"]
+
+_FIELDS = frozenset(
+    {"messages", "model", "stream", "tools", "functions", "response_format", "prediction"}
+)
+_SETTINGS = _FIELDS | {
+    "audio", "frequency_penalty", "function_call", "logit_bias", "logprobs", "max_tokens",
+    "max_completion_tokens", "metadata", "modalities", "n", "parallel_tool_calls",
+    "presence_penalty", "prompt_cache_key", "reasoning", "reasoning_effort",
+    "safety_identifier", "seed", "service_tier", "stop", "store", "stream_options",
+    "temperature", "tool_choice", "top_logprobs", "top_p", "user", "verbosity",
+    "web_search_options",
+}  # fmt: skip
+_MESSAGE = frozenset(
+    {"role", "content", "name", "refusal", "tool_calls", "function_call", "audio",
+     "reasoning_content", "reasoning", "thinking"}
+)  # fmt: skip
+_MESSAGE_KNOWN = _MESSAGE | {"tool_call_id", "cache_control", "id", "type", "index"}
+_PART = frozenset({"type", "text", "refusal", "thinking"})
+_ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "tool": Role.TOOL,
+    "function": Role.TOOL,
+}
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+class OpenAIChat(OpenAIErrors):
+    """``/v1/chat/completions``."""
+
+    name = "openai.chat"
+    paths = ("/v1/chat/completions",)
+
+    def read_request(self, body: bytes) -> WireRequest:
+        """Read a request body; see `Wire.read_request`."""
+        return request_of(body, read_body(body, _FIELDS), _read)
+
+    def read_response(self, body: bytes) -> Frame:
+        """Read a whole answer; see `Wire.read_response`."""
+        payload = parse_object(body, what="answer", unique=False)
+        reading = Reading()
+        reading.check(payload, HARMLESS | {"choices"})
+        read_choices(payload, reading)
+        return whole_frame(body, reading, payload)
+
+    def open_stream(self, request: WireRequest) -> ChatStream:
+        """Return the decoder for a streamed answer."""
+        return ChatStream(request)
+
+    def input_refusal(self, request: WireRequest | None, notice: Notice) -> Reply:
+        """Return the answer to a refused request; see `Wire.input_refusal`."""
+        if notice.style is not RefusalStyle.MESSAGE_200:
+            return refusal_error(notice, "messages")
+        if request is not None and request.stream:
+            return stream_reply(ChatStream(request).refusal(notice))
+        return json_reply(_refused({}, 1, request, notice))
+
+    def output_refusal(self, request: WireRequest, body: bytes, notice: Notice) -> Reply:
+        """Return the answer in place of a refused one; see `Wire.output_refusal`."""
+        fields = kept(body, (*ENVELOPE, "usage", "choices"))
+        choices = fields.pop("choices", None)
+        count = len(choices) if isinstance(choices, list) else 1
+        return json_reply(_refused(fields, max(count, 1), request, notice))
+
+
+def _refused(
+    fields: dict[str, Any], count: int, request: WireRequest | None, notice: Notice
+) -> dict[str, Any]:
+    message = {"role": "assistant", "content": notice.message, "refusal": None}
+    zero = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {
+        "id": f"chatcmpl-{notice.request_id}",
+        "object": "chat.completion",
+        "created": notice.created,
+        "model": model_of(request),
+        "usage": zero,
+        **fields,
+        "choices": [
+            {"index": i, "message": message, "logprobs": None, "finish_reason": "content_filter"}
+            for i in range(count)
+        ],
+    }
+
+
+def _read(payload: dict[str, Any], out: SegmentList) -> None:
+    messages = optional(payload, "messages", list)
+    if not messages:
+        raise WireError("messages must be a list with at least one message", param="messages")
+    for place, message in enumerate(messages):
+        path = f"messages[{place}]"
+        if not isinstance(message, dict):
+            raise WireError(f"{path} must be an object", param=path)
+        _message(message, path, out)
+    for field in ("tools", "functions", "response_format"):
+        out.definitions(payload.get(field), field)
+    prediction = optional(payload, "prediction", dict)
+    if prediction:
+        read_parts(prediction.get("content"), "prediction.content", Role.TEXT, -1, out)
+    out.unknown(payload, _SETTINGS, Role.TEXT)
+
+
+def _message(message: dict[str, Any], path: str, out: SegmentList) -> None:
+    strict_keys(message, _MESSAGE, path)
+    word = message.get("role")
+    if not isinstance(word, str):
+        raise WireError(f"{path}.role must be a string", param=f"{path}.role")
+    role = _ROLES.get(word, Role.TEXT)
+    turn = out.turn(role)
+    for field in _REASONING:
+        text = message.get(field)
+        if isinstance(text, str):
+            out.add(text, role, ChannelKind.REASONING, turn=turn)
+    read_parts(message.get("content"), f"{path}.content", role, turn, out)
+    refusal = optional(message, "refusal", str, path)
+    out.add(refusal or "", role, ChannelKind.REFUSAL, turn=turn)
+    _calls(message, path, role, turn, out)
+    if message.get("audio"):
+        out.skip(f"{path}.audio", "audio")
+    name = optional(message, "name", str, path)
+    out.unknown({"name": name}, (), role, turn=turn)
+    out.unknown(message, _MESSAGE_KNOWN, role, turn=turn)
+
+
+def _calls(message: dict[str, Any], path: str, role: Role, turn: int, out: SegmentList) -> None:
+    reading = Reading()
+    for place, call in enumerate(optional(message, "tool_calls", list, path) or []):
+        where = f"{path}.tool_calls[{place}]"
+        if not isinstance(call, dict):
+            raise WireError(f"{where} must be an object", param=where)
+        strict_keys(call, ("function", "custom", "type"), where)
+        for field, argument in (("function", "arguments"), ("custom", "input")):
+            function = optional(call, field, dict, where) or {}
+            strict_keys(function, ("name", argument), f"{where}.{field}")
+            reading.name(turn, function.get("name"), place)
+            reading.arguments(turn, function.get(argument), place)
+    function = optional(message, "function_call", dict, path) or {}
+    reading.name(turn, function.get("name"))
+    reading.arguments(turn, function.get("arguments"))
+    if reading.opaque:
+        raise WireError(f"{path}: tool names must be strings", param=path)
+    for channel, text in reading.texts:
+        out.add(text, role, channel.kind, turn=turn, sub=channel.sub)
+
+
+def read_parts(value: object, path: str, role: Role, turn: int, out: SegmentList) -> None:
+    """Add content: a string, or a list of parts; what is not text is noted as skipped.
+
+    Args:
+        value: The field.
+        path: Where it stands.
+        role: Who speaks.
+        turn: Its turn, or -1.
+        out: Takes the texts.
+
+    Raises:
+        WireError: Neither string nor list nor null, or a part that is neither string nor object.
+    """
+    kind = ChannelKind.TOOL_RESULT if role is Role.TOOL else ChannelKind.TEXT
+    if value is None:
+        return
+    if isinstance(value, str):
+        out.add(value, role, kind, turn=turn)
+        return
+    if not isinstance(value, list):
+        raise WireError(f"{path} must be a string or a list of parts", param=path)
+    for place, part in enumerate(value):
+        where = f"{path}[{place}]"
+        if isinstance(part, str):
+            out.add(part, role, kind, turn=turn, sub=place)
+            continue
+        if not isinstance(part, dict):
+            raise WireError(f"{where} must be an object", param=where)
+        strict_keys(part, _PART, where)
+        if not _part(part, role, kind, turn, place, out):
+            out.skip(where, part.get("type"))
+
+
+def _part(
+    part: dict[str, Any], role: Role, kind: ChannelKind, turn: int, place: int, out: SegmentList
+) -> bool:
+    found = False
+    for field, what in (
+        ("text", kind),
+        ("refusal", ChannelKind.REFUSAL),
+        ("thinking", ChannelKind.REASONING),
+    ):
+        text = part.get(field)
+        if isinstance(text, list):  # Mistral nests text parts in a thinking part
+            text = "".join(strings(text, ("type",)))
+        if isinstance(text, str):
+            out.add(text, role, what, turn=turn, sub=place)
+            found = True
+    return found and part.get("type") in _TEXT_TYPES
+
+
+_TEXT_TYPES = frozenset(
+    {"text", "input_text", "output_text", "refusal", "thinking", "reasoning_text", "summary_text"}
+)
