@@ -24,7 +24,8 @@ window with its context contains all of it:
 from __future__ import annotations
 
 from guardrail.stream.commands import Check, Command, Finish, Release, Terminate, Wake
-from guardrail.stream.guard import TRANSITIONS, Phase, StreamGuard, Trigger
+from guardrail.stream.guard import StreamGuard
+from guardrail.stream.phases import TRANSITIONS, Phase, Trigger
 from guardrail.stream.settings import Mode, StreamSettings
 from guardrail.stream.stats import StreamStats
 

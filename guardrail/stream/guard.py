@@ -1,88 +1,27 @@
 """The state machine that decides which frame may leave, and when.
 
-Owns the queue of held frames, the checks in flight and the stream's phase; the windows of each
-channel are in `windows`. Must not know sockets, asyncio, JSON, models or clocks: time comes in
-with each event as ``now``, in seconds of any monotonic clock.
+Owns the order of events, the checks in flight and the stream's phase; the windows of a channel
+are in `windows`, the held frames in `queue`. Must not know sockets, asyncio, JSON, models or
+clocks: time comes in with each event as ``now``, in seconds of any monotonic clock.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from enum import StrEnum
-from types import MappingProxyType
+from collections.abc import Callable
 
 from guardrail.stream.commands import Check, Command, Finish, Release, Terminate, Wake
+from guardrail.stream.phases import TRANSITIONS, Phase, Trigger
+from guardrail.stream.queue import Held, HoldQueue
 from guardrail.stream.settings import Mode, StreamSettings
 from guardrail.stream.stats import StreamStats, Tally
 from guardrail.stream.windows import ChannelWindows
 from guardrail.types import Channel, Frame, Span, Verdict
 
-__all__ = ["TRANSITIONS", "Phase", "StreamGuard", "Trigger"]
-
-
-class Phase(StrEnum):
-    """How far a stream has come."""
-
-    OPEN = "open"
-    DRAINING = "draining"
-    FINISHED = "finished"
-    TERMINATED = "terminated"
-
-
-class Trigger(StrEnum):
-    """What moves a stream: the four events, and two conclusions from them."""
-
-    FRAME = "frame"
-    VERDICT = "verdict"
-    TIME = "time"
-    END = "end"
-    BLOCKED = "blocked"
-    DRAINED = "drained"
-
-
-TRANSITIONS: Mapping[tuple[Phase, Trigger], Phase] = MappingProxyType(
-    {
-        (Phase.OPEN, Trigger.FRAME): Phase.OPEN,
-        (Phase.OPEN, Trigger.VERDICT): Phase.OPEN,
-        (Phase.OPEN, Trigger.TIME): Phase.OPEN,
-        (Phase.OPEN, Trigger.END): Phase.DRAINING,
-        (Phase.OPEN, Trigger.BLOCKED): Phase.TERMINATED,
-        (Phase.DRAINING, Trigger.VERDICT): Phase.DRAINING,
-        (Phase.DRAINING, Trigger.TIME): Phase.DRAINING,
-        (Phase.DRAINING, Trigger.END): Phase.DRAINING,
-        (Phase.DRAINING, Trigger.BLOCKED): Phase.TERMINATED,
-        (Phase.DRAINING, Trigger.DRAINED): Phase.FINISHED,
-        (Phase.FINISHED, Trigger.TIME): Phase.FINISHED,
-        (Phase.FINISHED, Trigger.END): Phase.FINISHED,
-        (Phase.TERMINATED, Trigger.FRAME): Phase.TERMINATED,
-        (Phase.TERMINATED, Trigger.VERDICT): Phase.TERMINATED,
-        (Phase.TERMINATED, Trigger.TIME): Phase.TERMINATED,
-        (Phase.TERMINATED, Trigger.END): Phase.TERMINATED,
-    }
-)
-"""Phase by phase and trigger. A pair that is not in it is a mistake of the caller: a frame after
-the end, or a verdict after the finish."""
+__all__ = ["StreamGuard"]
 
 _MANY_CHANNELS = 256
 """From here on, channels with nothing held are forgotten: a peer that opens one after another
 must not cost memory. A forgotten channel that goes on is judged as a new one."""
-
-
-class _Held:
-    """A frame in the queue, and the channel positions that must be cleared for it to leave."""
-
-    __slots__ = ("arrived", "chars", "forced", "frame", "needs", "size")
-
-    def __init__(
-        self, frame: Frame | None, needs: list[tuple[ChannelWindows, int]], arrived: float
-    ) -> None:
-        self.frame = frame
-        self.needs = needs
-        self.arrived = arrived
-        self.chars = 0
-        self.size = 0
-        self.forced = False
 
 
 class StreamGuard:
@@ -110,11 +49,11 @@ class StreamGuard:
         self._phase = Phase.OPEN
         self._channels: dict[Channel, ChannelWindows | None] = {}
         self._channels_limit = _MANY_CHANNELS
-        self._queue: deque[_Held] = deque()
         self._in_flight: dict[int, ChannelWindows] = {}
         self._waiting: dict[ChannelWindows, None] = {}
         self._wake_at: float | None = None
         self._tally = Tally()
+        self._queue = HoldQueue(self._tally)
 
     @property
     def phase(self) -> Phase:
@@ -154,16 +93,18 @@ class StreamGuard:
         if frame.keepalive and not frame.spans and not frame.ends:
             return [Release((frame,))]
         out: list[Command] = []
-        held = _Held(frame, [], now)
+        held = Held(frame, now)
         for span in frame.spans:
             if span.text:
                 self._take(span, held, out)
-        for channel in frame.ends:
-            self._end(self._channels.get(channel), out)
+        ended = [windows for channel in frame.ends if (windows := self._channels.get(channel))]
+        self._end(ended, out)
+        for windows, _ in held.needs:
+            if windows.due():
+                self._issue(windows, out)
         self._enqueue(held, frame, out)
         self._settle(now, out)
-        if self._hold and self._queue and self._queue[-1] is held:
-            self._tally.holds += 1
+        self._tally.holds += held.frame is not None and self._queue.last is held
         return out
 
     def receive_verdict(self, check_id: int, verdict: Verdict, now: float) -> list[Command]:
@@ -227,8 +168,7 @@ class StreamGuard:
         if not self._enter(Trigger.END):
             return []
         out: list[Command] = []
-        for windows in self._channels.values():
-            self._end(windows, out)
+        self._end([windows for windows in self._channels.values() if windows], out)
         self._settle(now, out)
         return out
 
@@ -243,7 +183,7 @@ class StreamGuard:
     def _full(self) -> bool:
         return self._tally.held_bytes > self._settings.max_hold_bytes
 
-    def _take(self, span: Span, held: _Held, out: list[Command]) -> None:
+    def _take(self, span: Span, held: Held, out: list[Command]) -> None:
         text = span.text
         held.chars += len(text)
         self._tally.received_chars += len(text)
@@ -257,13 +197,14 @@ class StreamGuard:
         if windows.due_before(text):
             self._issue(windows, out)
         windows.append(text)
+        if not self._hold:
+            windows.released = windows.received
+            self._tally.exposed_chars += len(text)
         if self._full and self._settings.mode is Mode.MONITOR:
             self._tally.skipped_chars += windows.skip()
             self._waiting.pop(windows, None)
             return
         held.needs.append((windows, windows.received))
-        if windows.due():
-            self._issue(windows, out)
 
     def _open_channel(self, channel: Channel) -> ChannelWindows | None:
         if len(self._channels) >= self._channels_limit:
@@ -277,8 +218,8 @@ class StreamGuard:
         self._channels[channel] = windows
         return windows
 
-    def _end(self, windows: ChannelWindows | None, out: list[Command]) -> None:
-        if windows is not None:
+    def _end(self, ended: list[ChannelWindows], out: list[Command]) -> None:
+        for windows in ended:
             windows.end()
             if windows.due():
                 self._issue(windows, out)
@@ -295,88 +236,43 @@ class StreamGuard:
         self._waiting.pop(windows, None)
         tally.checks += 1
         tally.checked_chars += len(text) + len(context)
-        out.append(
-            Check(
-                check_id,
-                windows.channel,
-                text,
-                context,
-                window.start,
-                window.end,
-                windows.ended,
-            )
-        )
+        place = (window.start, window.end, windows.ended)
+        out.append(Check(check_id, windows.channel, text, context, *place))
 
-    def _enqueue(self, held: _Held, frame: Frame, out: list[Command]) -> None:
-        if not self._hold:
-            self._expose(held, frame, out)
-            if not held.needs:
-                return
-            held.frame = None
+    def _enqueue(self, held: Held, frame: Frame, out: list[Command]) -> None:
         held.size = len(frame.raw)
-        self._tally.held_bytes += held.size
-        self._tally.held_chars += held.chars if self._hold else 0
-        self._queue.append(held)
-
-    def _expose(self, held: _Held, frame: Frame, out: list[Command]) -> None:
-        out.append(Release((frame,)))
-        self._tally.released_chars += held.chars
-        for windows, _ in held.needs:
-            self._tally.exposed_chars += windows.received - windows.released
-            windows.released = windows.received
+        if not self._hold:
+            out.append(Release((frame,)))
+            self._tally.released_chars += held.chars
+            held.frame = None
+        if self._hold or held.needs:
+            self._queue.push(held)
 
     def _settle(self, now: float, out: list[Command]) -> None:
         """Release what is cleared, force what is late, and say what comes next."""
-        self._release_cleared(now, out)
-        while self._queue and self._late(self._queue[0], now):
-            self._force(self._queue[0], out)
-            self._release_cleared(now, out)
-        tally = self._tally
-        tally.max_held_chars = max(tally.max_held_chars, tally.held_chars)
-        if self._queue:
-            self._arm(self._queue[0], out)
+        queue = self._queue
+        frames = queue.pop_cleared(now)
+        while queue.head is not None and self._late(queue.head, now):
+            self._force(queue.head, out)
+            frames += queue.pop_cleared(now)
+        if frames:
+            out.append(Release(tuple(frames)))
+        if queue.head is not None:
+            self._arm(queue.head, out)
         elif self._phase is Phase.DRAINING and not self._in_flight:
             self._enter(Trigger.DRAINED)
             out.append(Finish())
 
-    def _release_cleared(self, now: float, out: list[Command]) -> None:
-        queue = self._queue
-        frames: list[Frame] = []
-        tally = self._tally
-        while queue:
-            held = queue[0]
-            for windows, end in held.needs:
-                if windows.cleared < end:
-                    break
-            else:
-                queue.popleft()
-                tally.held_bytes -= held.size
-                if held.frame is not None:
-                    frames.append(held.frame)
-                    self._count_released(held, now)
-                continue
-            break
-        if frames:
-            out.append(Release(tuple(frames)))
-
-    def _count_released(self, held: _Held, now: float) -> None:
-        tally = self._tally
-        tally.held_chars -= held.chars
-        tally.released_chars += held.chars
-        tally.max_held_ms = max(tally.max_held_ms, 1000 * (now - held.arrived))
-        for windows, end in held.needs:
-            windows.released = end
-
-    def _late(self, head: _Held, now: float) -> bool:
+    def _late(self, head: Held, now: float) -> bool:
         return not head.forced and (self._full or now >= head.arrived + self._max_hold_s)
 
-    def _force(self, head: _Held, out: list[Command]) -> None:
+    def _force(self, head: Held, out: list[Command]) -> None:
         head.forced = True
         for windows, end in head.needs:
             if windows.cleared < end and windows.force(end):
                 self._issue(windows, out)
 
-    def _arm(self, head: _Held, out: list[Command]) -> None:
+    def _arm(self, head: Held, out: list[Command]) -> None:
         # An open wake is never later than what the head needs: heads only get younger.
         if self._wake_at is None and not head.forced:
             self._wake_at = head.arrived + self._max_hold_s
@@ -391,5 +287,4 @@ class StreamGuard:
         self._channels.clear()
         self._in_flight.clear()
         self._waiting.clear()
-        self._tally.held_bytes = self._tally.held_chars = 0
         return Terminate(check_id, windows.channel, verdict, windows.released)
