@@ -1,0 +1,315 @@
+"""From an upstream answer to the client: sources and sinks for the `Relay`.
+
+The source turns bytes into frames; the sink writes what the guard releases and, where it ends
+the answer, what the dialect says an ended answer looks like.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import aiohttp
+from aiohttp import web
+
+from guardrail.check import Checker
+from guardrail.decide import decide_failure
+from guardrail.errors import WireError
+from guardrail.policy import Mode, Policy
+from guardrail.proxy.relay import Relay, Result, Unreadable
+from guardrail.proxy.upstream import UpstreamError, explain
+from guardrail.stream import Check, StreamGuard, StreamSettings
+from guardrail.stream import Mode as StreamMode
+from guardrail.types import Direction, Frame, Role, Segment, Verdict
+from guardrail.wire import Notice, RefusalStyle, Wire, WireRequest, WireStream
+
+log = logging.getLogger("guardrail.proxy")
+
+__all__ = ["Answer", "Notices", "StreamSink", "WholeSink", "stream_settings"]
+
+
+def stream_settings(policy: Policy) -> StreamSettings:
+    """Return how an answer is held; a policy that cannot block it never delays it."""
+    values = asdict(policy.stream)
+    mode = StreamMode(values.pop("mode"))
+    if policy.mode is Mode.MONITOR or not policy.may_block(Direction.OUTPUT):
+        mode = StreamMode.MONITOR
+    return StreamSettings(mode=mode, **values)
+
+
+class Notices:
+    """Words and headers for the verdicts of one exchange.
+
+    Args:
+        policy: The policy in force.
+        request_id: Identity of the exchange.
+        style: How a blocked request is answered.
+    """
+
+    def __init__(self, policy: Policy, request_id: str, style: RefusalStyle) -> None:
+        self._policy = policy
+        self._request_id = request_id
+        self._style = style
+
+    def notice(self, verdict: Verdict) -> Notice:
+        """Return what the client is told about a block."""
+        return Notice(
+            message=self._policy.message_for(verdict.categories),
+            categories=verdict.categories,
+            request_id=self._request_id,
+            style=self._style,
+        )
+
+    def headers(self, verdict: Verdict | None) -> dict[str, str]:
+        """Return the x-guardrail headers for a verdict."""
+        headers = {
+            "x-guardrail-request-id": self._request_id,
+            "x-guardrail-policy": self._policy.identity,
+            "x-guardrail-action": verdict.effective.value if verdict else "pass",
+        }
+        if verdict is not None and verdict.categories:
+            headers["x-guardrail-categories"] = ",".join(verdict.categories)
+        return headers
+
+    def summary(self, verdict: Verdict) -> dict[str, object]:
+        """Return the same as a mapping, for a comment in a stream."""
+        return {
+            "action": verdict.effective.value,
+            "categories": list(verdict.categories),
+            "policy": self._policy.identity,
+            "request_id": self._request_id,
+        }
+
+
+class StreamSink:
+    """Writes a streamed answer; the head goes out with the first frame.
+
+    Args:
+        request: The client's request.
+        stream: The decoder of this answer, which also knows how to end it.
+        headers: Headers for the client.
+        status: Status of the upstream's answer.
+        notices: Makes the notice for a verdict.
+    """
+
+    def __init__(
+        self,
+        request: web.Request,
+        stream: WireStream,
+        headers: Mapping[str, str],
+        status: int,
+        notices: Notices,
+    ) -> None:
+        self._request = request
+        self._stream = stream
+        self._notices = notices
+        self.response = web.StreamResponse(status=status, headers=headers)
+
+    async def _write(self, data: bytes) -> None:
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        await self.response.write(data)
+
+    async def release(self, frames: Sequence[Frame]) -> None:
+        """Write frames that are cleared."""
+        await self._write(b"".join(frame.raw for frame in frames))
+        for frame in frames:
+            self._stream.sent(frame)
+
+    async def flagged(self, verdict: Verdict) -> None:
+        """Say in a comment, which clients skip, that the answer was flagged."""
+        await self._write(self._stream.extra("guardrail", self._notices.summary(verdict)))
+
+    async def refuse(self, verdict: Verdict) -> None:
+        """End the stream as the dialect ends a filtered answer."""
+        comment = self._stream.extra("guardrail", self._notices.summary(verdict))
+        await self._write(comment + self._stream.refusal(self._notices.notice(verdict)))
+        await self.response.write_eof()
+
+    async def fail(self, message: str) -> None:
+        """End the stream as the dialect ends one that broke off."""
+        await self._write(self._stream.failure(message))
+        await self.response.write_eof()
+
+    async def finish(self) -> None:
+        """End the stream."""
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+        await self.response.write_eof()
+
+
+class WholeSink:
+    """Collects a whole answer.
+
+    Args:
+        wire: The dialect.
+        request: The request that it answers.
+        body: The upstream's bytes.
+        headers: Headers for the client.
+        status: Status of the upstream's answer.
+        notices: Makes the notice for a verdict.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        request: WireRequest,
+        body: bytes,
+        headers: Mapping[str, str],
+        status: int,
+        notices: Notices,
+    ) -> None:
+        self._wire = wire
+        self._request = request
+        self._body = body
+        self._notices = notices
+        self.response = web.Response(status=status, headers=headers)
+        self._released: list[bytes] = []
+
+    async def release(self, frames: Sequence[Frame]) -> None:
+        """Keep the bytes of the answer."""
+        self._released += [frame.raw for frame in frames]
+
+    async def flagged(self, verdict: Verdict) -> None:
+        """Say in headers that the answer was flagged."""
+        self.response.headers.update(self._notices.headers(verdict))
+
+    async def refuse(self, verdict: Verdict) -> None:
+        """Replace the answer by the dialect's filtered one."""
+        reply = self._wire.output_refusal(self._request, self._body, self._notices.notice(verdict))
+        self.response.set_status(reply.status)
+        self.response.headers["Content-Type"] = reply.content_type
+        self.response.headers.update(self._notices.headers(verdict))
+        self.response.body = reply.body
+
+    async def fail(self, message: str) -> None:
+        """Replace the answer by an error."""
+        reply = self._wire.error(502, message, type="upstream_error", code="upstream_error")
+        self.response.set_status(reply.status)
+        self.response.headers["Content-Type"] = reply.content_type
+        self.response.body = reply.body
+
+    async def finish(self) -> None:
+        """Set the body."""
+        self.response.body = b"".join(self._released)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One checked answer: everything that the relay of it needs.
+
+    Args:
+        checker: Judges.
+        policy: The policy in force.
+        wire: The dialect.
+        request: The request that is answered.
+        notices: Words and headers.
+        max_bytes: Largest answer that is held whole.
+    """
+
+    checker: Checker
+    policy: Policy
+    wire: Wire
+    request: WireRequest
+    notices: Notices
+    max_bytes: int
+
+    async def relay(
+        self,
+        client: web.Request,
+        upstream: aiohttp.ClientResponse,
+        headers: Mapping[str, str],
+    ) -> tuple[web.StreamResponse, Result]:
+        """Relay an answer, checked.
+
+        Args:
+            client: The client's request.
+            upstream: The upstream's answer, body unread.
+            headers: Headers for the client.
+
+        Returns:
+            The response to the client and how it ended.
+
+        Raises:
+            UpstreamError: A whole answer could not be read.
+            ConnectionResetError: The client is gone.
+        """
+        sink: StreamSink | WholeSink
+        if upstream.content_type == "text/event-stream":
+            stream = self.wire.open_stream(self.request)
+            source = self._frames(upstream, stream)
+            sink = StreamSink(client, stream, headers, upstream.status, self.notices)
+        else:
+            body = await _read_whole(upstream, self.max_bytes)
+            source = self._frame(body)
+            sink = WholeSink(self.wire, self.request, body, headers, upstream.status, self.notices)
+        guard = StreamGuard(stream_settings(self.policy))
+        try:
+            result = await Relay(guard, source, sink, self._judge).run()
+        except ConnectionResetError:
+            raise
+        except Exception:
+            # Once the head is out an error page is no longer possible, only a proper end.
+            if not (isinstance(sink, StreamSink) and sink.response.prepared):
+                raise
+            log.exception("an answer failed after its head was sent")
+            await sink.fail("The guardrail failed on this answer.")
+            result = Result(None, guard.stats, "fault")
+        return sink.response, result
+
+    async def _judge(self, check: Check) -> Verdict:
+        segment = Segment(
+            check.text, Role.ASSISTANT, channel=check.channel, prompt=self.request.prompt
+        )
+        return await self.checker.check(
+            self.policy, Direction.OUTPUT, segment, context=check.context
+        )
+
+    async def _frames(
+        self, upstream: aiohttp.ClientResponse, stream: WireStream
+    ) -> AsyncIterator[Sequence[Frame]]:
+        """Yield the frames of a streamed answer, read by read."""
+        try:
+            async for data in upstream.content.iter_any():
+                yield self._readable(stream.feed(data))
+            yield self._readable(stream.flush())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise explain(error) from error
+        except WireError as error:
+            raise Unreadable(f"The model API sent a stream that cannot be read: {error}") from error
+        if not stream.complete():
+            raise UpstreamError("broken", 502, "The model API broke off its answer.")
+
+    async def _frame(self, body: bytes) -> AsyncIterator[Sequence[Frame]]:
+        """Yield a whole answer as one frame."""
+        try:
+            frame = self.wire.read_response(body)
+        except WireError as error:
+            frame = Frame(raw=body, opaque=True)
+            if self._fails_closed():
+                raise Unreadable("The model API sent an answer that cannot be read.") from error
+        yield self._readable([frame])
+
+    def _readable(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Apply the failure mode to frames that may carry text that we cannot read."""
+        if any(frame.opaque for frame in frames) and self._fails_closed():
+            raise Unreadable("The model API sent a frame that cannot be read.")
+        return frames
+
+    def _fails_closed(self) -> bool:
+        verdict = decide_failure(self.policy, Direction.OUTPUT, Role.ASSISTANT, "unreadable")
+        return verdict.blocked
+
+
+async def _read_whole(upstream: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read a body of at most ``limit`` bytes, however it is compressed."""
+    body = bytearray()
+    try:
+        async for data in upstream.content.iter_any():
+            body += data
+            if len(body) > limit:
+                raise UpstreamError("too_large", 502, "The model API's answer is too large.")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise explain(error) from error
+    return bytes(body)

@@ -1,0 +1,363 @@
+"""The server: which request is checked how, and what each fault looks like to the client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import posixpath
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from guardrail.check import Checker
+from guardrail.classifier.base import Classifier
+from guardrail.errors import WireError
+from guardrail.policy import InputCheck, Policy
+from guardrail.proxy.answer import Answer, Notices
+from guardrail.proxy.metrics import Metrics
+from guardrail.proxy.relay import Result
+from guardrail.proxy.settings import Settings
+from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
+from guardrail.types import Action, Direction, Verdict
+from guardrail.wire import Reply, Wire, WireRequest, wire_for
+
+__all__ = ["Proxy", "make_app", "serve"]
+
+log = logging.getLogger("guardrail.proxy")
+
+SHUTDOWN_S: Final = 30.0
+"""Longest wait for open answers on SIGTERM."""
+
+_GUARDED: Final = re.compile(r"/(?:(?:.*/)?(?:v1|openai/deployments/[^/]+)/)?(?P<tail>.+)")
+"""Paths below a version or an Azure deployment, and paths without either."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What is known about one guarded request so far; filled in on its way."""
+
+    id: str
+    wire: Wire
+    notices: Notices
+    started: float
+    request: WireRequest | None = None
+    input: Verdict | None = None
+    result: Result | None = None
+    ended: str = "ok"
+
+
+class Proxy:
+    """Routes, checks and relays.
+
+    Args:
+        settings: What the operator set.
+        policy: The policy in force.
+        classifier: What scores texts; not closed by the proxy.
+    """
+
+    def __init__(self, settings: Settings, policy: Policy, classifier: Classifier) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.metrics = Metrics()
+        self.checker = Checker(classifier, observer=self.metrics.check)
+        self.upstream = Upstream(settings)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request that is not for the proxy itself."""
+        wire, path = guarded_path(request)
+        if wire is None or request.method != "POST":
+            return await self._pass_through(request)
+        request_id = uuid.uuid4().hex
+        notices = Notices(self.policy, request_id, self.settings.refusal)
+        exchange = _Exchange(request_id, wire, notices, time.monotonic())
+        try:
+            return await self._exchange(exchange, request, path)
+        except WireError as error:
+            exchange.ended = "invalid"
+            return self._error(exchange, 400, str(error), param=error.param)
+        except UpstreamError as error:
+            exchange.ended = f"upstream_{error.kind}"
+            self.metrics.upstream_errors.labels(error.kind).inc()
+            return self._error(exchange, error.status, error.message)
+        except (asyncio.CancelledError, ConnectionResetError):
+            exchange.ended = "disconnect"
+            raise
+        except Exception:  # the last resort: no traceback to the client
+            exchange.ended = "fault"
+            log.exception("request %s failed", exchange.id)
+            return self._error(exchange, 500, "The guardrail failed on this request.")
+        finally:
+            self._account(exchange)
+
+    async def _exchange(
+        self, exchange: _Exchange, client: web.Request, path: str
+    ) -> web.StreamResponse:
+        body = await self._read_body(client)
+        if not (self.policy.applies(Direction.INPUT) or self.policy.applies(Direction.OUTPUT)):
+            self.metrics.bypasses.labels("no_rules").inc()
+            return await self._forward(client, path, body)
+        request = exchange.request = exchange.wire.read_request(body)
+        before = self.policy.input_check is InputCheck.BEFORE
+        async with AsyncExitStack() as stack:
+            check = asyncio.ensure_future(self.checker.check_input(self.policy, request.segments))
+            stack.callback(check.cancel)
+            if before and (refusal := await self._refusal(exchange, check)) is not None:
+                return refusal
+            url = self.upstream.url(path, client.rel_url.raw_query_string)
+            answer = await stack.enter_async_context(
+                self.upstream.open("POST", url, client.headers, body, decode=True)
+            )
+            if not before and (refusal := await self._refusal(exchange, check)) is not None:
+                return refusal
+            return await self._answer(exchange, client, request, answer)
+
+    async def _refusal(
+        self, exchange: _Exchange, check: asyncio.Future[Verdict]
+    ) -> web.Response | None:
+        """Wait for the verdict on the input; return the refusal if it blocks."""
+        verdict = exchange.input = await check
+        if not verdict.blocked:
+            return None
+        exchange.ended = "blocked_input"
+        reply = exchange.wire.input_refusal(exchange.request, exchange.notices.notice(verdict))
+        return _respond(reply, exchange.notices.headers(verdict))
+
+    async def _answer(
+        self,
+        exchange: _Exchange,
+        client: web.Request,
+        request: WireRequest,
+        upstream: aiohttp.ClientResponse,
+    ) -> web.StreamResponse:
+        headers = forwardable(upstream.headers, drop=("content-length", "content-encoding"))
+        headers.update(exchange.notices.headers(exchange.input))
+        if not 200 <= upstream.status < 300:
+            exchange.ended = f"upstream_{upstream.status}"
+            return await _copy(client, upstream, headers)
+        if not self.policy.applies(Direction.OUTPUT):
+            return await _copy(client, upstream, headers)
+        answer = Answer(
+            self.checker,
+            self.policy,
+            exchange.wire,
+            request,
+            exchange.notices,
+            self.settings.max_response_bytes,
+        )
+        with self.metrics.open_streams.track_inprogress():
+            response, exchange.result = await answer.relay(client, upstream, headers)
+        return response
+
+    async def _read_body(self, client: web.Request) -> bytes:
+        try:
+            return await client.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            limit = self.settings.max_request_bytes
+            raise WireError(f"The request body is larger than {limit:,} bytes.") from error
+        except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
+            raise WireError("The request body cannot be read.") from error
+
+    async def _pass_through(self, client: web.Request) -> web.StreamResponse:
+        """Forward a request that is not guarded, if the settings allow it."""
+        if not self.settings.passthrough:
+            message = f"{client.method} {client.path} is not guarded, and only guarded paths pass."
+            return web.json_response(
+                {
+                    "error": {
+                        "message": message,
+                        "type": "invalid_request_error",
+                        "param": None,
+                        "code": "path_not_allowed",
+                    }
+                },
+                status=403,
+            )
+        self.metrics.bypasses.labels("path").inc()
+        body = client.content if client.body_exists else None
+        try:
+            return await self._forward(client, client.rel_url.raw_path, body)
+        except UpstreamError as error:
+            self.metrics.upstream_errors.labels(error.kind).inc()
+            return web.json_response(
+                {
+                    "error": {
+                        "message": error.message,
+                        "type": "upstream_error",
+                        "param": None,
+                        "code": "upstream_error",
+                    }
+                },
+                status=error.status,
+            )
+
+    async def _forward(
+        self, client: web.Request, path: str, body: bytes | aiohttp.StreamReader | None
+    ) -> web.StreamResponse:
+        url = self.upstream.url(path, client.rel_url.raw_query_string)
+        opened = self.upstream.open(client.method, url, client.headers, body, decode=False)
+        async with opened as upstream:
+            return await _copy(client, upstream, forwardable(upstream.headers))
+
+    def _error(
+        self, exchange: _Exchange, status: int, message: str, param: str | None = None
+    ) -> web.Response:
+        kind = "invalid_request_error" if status < 500 else "api_error"
+        reply = exchange.wire.error(status, message, type=kind, param=param)
+        return _respond(reply, exchange.notices.headers(exchange.input))
+
+    def _account(self, exchange: _Exchange) -> None:
+        """Count the exchange and write its one line of log, which holds no text."""
+        result = exchange.result
+        output = result.verdict if result else None
+        if output is not None and output.blocked:
+            exchange.ended = "blocked_output"
+        elif result is not None and result.fault is not None:
+            exchange.ended = f"upstream_{result.fault}"
+            self.metrics.upstream_errors.labels(result.fault).inc()
+        if result is not None:
+            self.metrics.stream(result.stats)
+        self.metrics.requests.labels(exchange.wire.name, exchange.ended).inc()
+        log.info(
+            "%s %s %s input=%s output=%s %.0f ms",
+            exchange.id,
+            exchange.wire.name,
+            exchange.ended,
+            _brief(exchange.input),
+            _brief(output),
+            (time.monotonic() - exchange.started) * 1000,
+        )
+
+    # --- the proxy's own endpoints -------------------------------------------------------
+
+    async def live(self, _: web.Request) -> web.Response:
+        """Say that the process runs."""
+        return web.json_response({"status": "live"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Say what is in force."""
+        model = self.checker.classifier.model_id
+        return web.json_response(
+            {"status": "ready", "policy": self.policy.identity, "model": model}
+        )
+
+    async def show_metrics(self, _: web.Request) -> web.Response:
+        """Return the metrics for Prometheus."""
+        return web.Response(
+            body=self.metrics.render(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+def guarded_path(request: web.Request) -> tuple[Wire | None, str]:
+    """Find the dialect of a request, however its path is spelt.
+
+    Doubled slashes, dots, capitals and percent-escapes must not lead past the checks: what a
+    lenient upstream would take for a guarded path is guarded, and forwarded in its plain form.
+
+    Args:
+        request: The client's request.
+
+    Returns:
+        The dialect, or None, and the raw path to forward.
+    """
+    raw = request.rel_url.raw_path
+    plain = posixpath.normpath("/" + request.path.replace("\\", "/").lstrip("/")).lower()
+    found = _GUARDED.fullmatch(plain)
+    wire = wire_for(f"/v1/{found['tail']}") if found else None
+    if wire is None:
+        return None, raw
+    return wire, raw if raw.lower().rstrip("/") == plain else plain
+
+
+def _respond(reply: Reply, headers: dict[str, str]) -> web.Response:
+    return web.Response(
+        status=reply.status,
+        body=reply.body,
+        headers={**headers, "Content-Type": reply.content_type},
+    )
+
+
+async def _copy(
+    client: web.Request, upstream: aiohttp.ClientResponse, headers: object
+) -> web.StreamResponse:
+    """Copy an answer that is not checked, as it comes."""
+    response = web.StreamResponse(status=upstream.status, headers=headers)  # type: ignore[arg-type]
+    await response.prepare(client)
+    try:
+        async for data in upstream.content.iter_any():
+            await response.write(data)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        # The head is out: the only honest end of a broken body is a broken connection.
+        if client.transport is not None:
+            client.transport.abort()
+        raise ConnectionResetError(explain(error).message) from error
+    await response.write_eof()
+    return response
+
+
+def _brief(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "-"
+    names = "+".join(verdict.categories) if verdict.action is not Action.PASS else ""
+    return f"{verdict.action.value}{':' + names if names else ''}"
+
+
+def make_app(settings: Settings, policy: Policy, classifier: Classifier) -> web.Application:
+    """Build the proxy's application.
+
+    Args:
+        settings: What the operator set.
+        policy: The policy in force.
+        classifier: What scores texts.
+
+    Returns:
+        An aiohttp application; run it with ``handler_cancellation=True`` so that a client that
+        leaves also ends its upstream request.
+    """
+    proxy = Proxy(settings, policy, classifier)
+    app = web.Application(client_max_size=settings.max_request_bytes)
+    app.router.add_get("/health/live", proxy.live)
+    app.router.add_get("/health/ready", proxy.ready)
+    app.router.add_get("/metrics", proxy.show_metrics)
+    app.router.add_route("*", "/{path:.*}", proxy.handle)
+
+    async def life(_: web.Application) -> object:
+        await proxy.upstream.start()
+        yield
+        await proxy.checker.close()
+        await proxy.upstream.close()
+
+    app.cleanup_ctx.append(life)  # type: ignore[arg-type]
+    return app
+
+
+def serve(
+    settings: Settings,
+    policy: Policy,
+    classifier: Classifier,
+    started: Callable[[], None],
+) -> None:
+    """Run the proxy until SIGINT or SIGTERM; open answers may finish for a while.
+
+    Args:
+        settings: What the operator set.
+        policy: The policy in force.
+        classifier: What scores texts.
+        started: Called once it listens.
+    """
+    web.run_app(
+        make_app(settings, policy, classifier),
+        host=settings.host,
+        port=settings.port,
+        print=lambda *_: started(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_S,
+    )

@@ -1,0 +1,95 @@
+"""What the proxy counts, in Prometheus' own client and text format."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from guardrail.check import CheckRecord
+from guardrail.stream import StreamStats
+from guardrail.types import Outcome
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CHARS = (16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536, 262_144)
+
+
+class Metrics:
+    """Counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "guardrail_requests",
+            "Guarded requests by dialect and result.",
+            ["dialect", "result"],
+            registry=registry,
+        )
+        self.verdicts = Counter(
+            "guardrail_verdicts",
+            "Checks by direction and action.",
+            ["direction", "action"],
+            registry=registry,
+        )
+        self.findings = Counter(
+            "guardrail_findings",
+            "Categories that crossed a threshold.",
+            ["direction", "category", "action"],
+            registry=registry,
+        )
+        self.failures = Counter(
+            "guardrail_check_failures",
+            "Checks that could not be made or did not cover the text.",
+            ["direction", "outcome", "action"],
+            registry=registry,
+        )
+        self.bypasses = Counter(
+            "guardrail_bypasses",
+            "Traffic that was forwarded unchecked.",
+            ["reason"],
+            registry=registry,
+        )
+        self.upstream_errors = Counter(
+            "guardrail_upstream_errors", "Faults of the upstream.", ["kind"], registry=registry
+        )
+        self.check_seconds = Histogram(
+            "guardrail_check_seconds",
+            "Time of one check, queueing included.",
+            ["direction"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.held_chars = Histogram(
+            "guardrail_held_chars",
+            "Most text held back in one answer.",
+            buckets=_CHARS,
+            registry=registry,
+        )
+        self.exposed_chars = Counter(
+            "guardrail_exposed_chars",
+            "Text released before its verdict (trail, monitor).",
+            registry=registry,
+        )
+        self.open_streams = Gauge(
+            "guardrail_open_streams", "Streamed answers in progress.", registry=registry
+        )
+
+    def check(self, record: CheckRecord) -> None:
+        """Count one finished check."""
+        direction, verdict = record.direction.value, record.verdict
+        self.check_seconds.labels(direction).observe(record.seconds)
+        self.verdicts.labels(direction, verdict.action.value).inc()
+        if verdict.outcome in (Outcome.FAILED, Outcome.TRUNCATED):
+            self.failures.labels(direction, verdict.outcome.value, verdict.action.value).inc()
+        for finding in verdict.findings:
+            self.findings.labels(direction, finding.category, finding.action.value).inc()
+
+    def stream(self, stats: StreamStats) -> None:
+        """Count one finished answer."""
+        self.held_chars.observe(stats.max_held_chars)
+        self.exposed_chars.inc(stats.exposed_chars)
+
+    def render(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

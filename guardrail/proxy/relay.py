@@ -1,0 +1,254 @@
+"""The one loop through which every checked answer goes, streamed or whole.
+
+A source yields frames, the `StreamGuard` says what to do with them, a sink writes. A whole
+answer is one frame and an end; there is no second implementation.
+
+    source ──frames──┐
+    checks ─verdicts─┼──> queue ──> StreamGuard ──commands──> sink, checks, timer
+    timer ───────────┘
+
+The source is read only while the guard has room and the sink keeps up, so that memory is
+bounded by the guard's own bound. Whatever way the loop is left, its tasks are cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from guardrail.proxy.upstream import UpstreamError
+from guardrail.stream import (
+    Check,
+    Command,
+    Finish,
+    Release,
+    StreamGuard,
+    StreamStats,
+    Terminate,
+    Wake,
+)
+from guardrail.types import Action, Frame, Verdict
+
+__all__ = ["Relay", "Result", "Sink", "Unreadable"]
+
+QUEUED_EVENTS: Final = 64
+"""Reads from upstream that may wait for the loop."""
+
+
+class Unreadable(Exception):  # noqa: N818  (an ending, handled in this room)
+    """The answer has a part that could not be read, and the policy fails closed on it.
+
+    Args:
+        message: What it was, in words fit for the client.
+    """
+
+    kind = "unreadable"
+
+
+class Sink(Protocol):
+    """Where an answer goes."""
+
+    async def release(self, frames: Sequence[Frame]) -> None:
+        """Write frames that are cleared."""
+        ...
+
+    async def flagged(self, verdict: Verdict) -> None:
+        """Take note of a verdict that flags."""
+        ...
+
+    async def refuse(self, verdict: Verdict) -> None:
+        """End the answer as blocked."""
+        ...
+
+    async def fail(self, message: str) -> None:
+        """End the answer because the upstream broke off."""
+        ...
+
+    async def finish(self) -> None:
+        """End the answer; everything was released."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an answer ended.
+
+    Args:
+        verdict: The worst verdict, or None where nothing was checked.
+        stats: What the guard counted.
+        fault: A stable word for a fault of the upstream, or None.
+    """
+
+    verdict: Verdict | None
+    stats: StreamStats
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    frames: Sequence[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    error: UpstreamError | Unreadable | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    check_id: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    error: BaseException
+
+
+_Event = _Frames | _End | _Judged | _Tick | _Crash
+
+
+class Relay:
+    """Drives one answer from its source to its sink.
+
+    Args:
+        guard: The state machine of this answer.
+        source: Frames as they come; raises `UpstreamError` or `Unreadable` at the end of what
+            could be read.
+        sink: Where they go.
+        judge: Turns a `Check` into a verdict; never raises.
+    """
+
+    def __init__(
+        self,
+        guard: StreamGuard,
+        source: AsyncIterator[Sequence[Frame]],
+        sink: Sink,
+        judge: Callable[[Check], Awaitable[Verdict]],
+    ) -> None:
+        self._guard = guard
+        self._source = source
+        self._sink = sink
+        self._judge = judge
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._verdict: Verdict | None = None
+        self._ended: _End | None = None
+        self._over = False
+
+    async def run(self) -> Result:
+        """Relay until everything is released, or the answer is cut.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            ConnectionResetError: The client is gone.
+        """
+        self._room.set()
+        self._spawn(self._read())
+        try:
+            while not self._over:
+                event = await self._events.get()
+                if isinstance(event, _Judged):
+                    await self._note(event.verdict)
+                for command in self._apply(event):
+                    await self._carry_out(command)
+                    if self._over:
+                        break
+                self._make_room()
+        finally:
+            await self._stop()
+        error = self._ended.error if self._ended else None
+        return Result(self._verdict, self._guard.stats, error.kind if error else None)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[None]) -> None:
+        """Bring a fault of our own into the loop, where it ends the answer."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._events.put_nowait(_Crash(error))
+
+    async def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self) -> None:
+        error: UpstreamError | Unreadable | None = None
+        try:
+            async for frames in self._source:
+                if frames:
+                    self._events.put_nowait(_Frames(frames))
+                    self._make_room()
+                await self._room.wait()
+        except (UpstreamError, Unreadable) as fault:
+            error = fault
+        self._events.put_nowait(_End(error))
+
+    def _make_room(self) -> None:
+        if self._guard.paused or self._events.qsize() >= QUEUED_EVENTS:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    def _apply(self, event: _Event) -> list[Command]:
+        """Hand one event to the guard."""
+        now = asyncio.get_running_loop().time()
+        match event:
+            case _Frames(frames):
+                return [c for frame in frames for c in self._guard.receive_frame(frame, now)]
+            case _Judged(check_id, verdict):
+                return self._guard.receive_verdict(check_id, verdict, now)
+            case _Tick():
+                return self._guard.receive_time(now)
+            case _End():
+                self._ended = event
+                return self._guard.receive_end(now)
+            case _Crash(error):
+                raise error
+
+    async def _carry_out(self, command: Command) -> None:
+        match command:
+            case Check():
+                self._spawn(self._check(command))
+            case Release(frames):
+                await self._sink.release(frames)
+            case Wake(at):
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_at(at, self._events.put_nowait, _Tick())
+            case Terminate():
+                self._over = True
+                await self._sink.refuse(command.verdict)
+            case Finish():
+                self._over = True
+                fault = self._ended.error if self._ended else None
+                await (self._sink.fail(str(fault)) if fault else self._sink.finish())
+
+    async def _check(self, check: Check) -> None:
+        verdict = await self._judge(check)
+        self._events.put_nowait(_Judged(check.check_id, verdict))
+
+    async def _note(self, verdict: Verdict) -> None:
+        """Remember the worst verdict; the first that flags is told to the client."""
+        if self._verdict is None or self._verdict.action < verdict.action:
+            self._verdict = verdict
+            if verdict.effective is Action.FLAG:
+                await self._sink.flagged(verdict)

@@ -1,0 +1,66 @@
+"""What the operator sets for one proxy process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from guardrail.errors import SettingsError
+from guardrail.wire.base import RefusalStyle
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the proxy.
+
+    Args:
+        upstream: Base URL of the LLM API, with or without a path such as ``/v1``.
+        host: Address to listen on.
+        port: Port to listen on; 0 picks a free one.
+        upstream_key: Sent upstream as ``Authorization: Bearer …`` (and ``x-api-key`` on the
+            Anthropic dialect) in place of the client's own; never logged.
+        refusal: How a request that is blocked on input is answered.
+        passthrough: Whether requests on paths that are not guarded reach the upstream.
+        max_request_bytes: Largest request body, once decompressed.
+        max_response_bytes: Largest answer that is held whole.
+        connect_timeout_s: Longest wait for a connection to the upstream.
+        read_timeout_s: Longest silence of the upstream.
+
+    Raises:
+        SettingsError: A value that cannot be used, with the flag to change.
+    """
+
+    upstream: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    upstream_key: str | None = field(default=None, repr=False)
+    refusal: RefusalStyle = RefusalStyle.ERROR_400
+    passthrough: bool = True
+    max_request_bytes: int = 10 * 1024 * 1024
+    max_response_bytes: int = 32 * 1024 * 1024
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        try:
+            url = URL(self.upstream)
+        except ValueError as error:
+            raise SettingsError(f"--upstream: not a URL ({error})") from error
+        if url.scheme not in ("http", "https") or not url.host:
+            raise SettingsError(
+                f"--upstream: '{self.upstream}' is not an http(s) URL; "
+                "try https://api.openai.com or http://127.0.0.1:8080"
+            )
+        if url.query_string or url.fragment or url.user or url.password:
+            raise SettingsError("--upstream: leave out user, password, query and fragment")
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"--port: {self.port} is not between 0 and 65535")
+        for name in ("max_request_bytes", "max_response_bytes"):
+            if getattr(self, name) < 1024:
+                raise SettingsError(f"--{name.replace('_', '-')}: use 1024 or more")
+        for name in ("connect_timeout_s", "read_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"--{name.replace('_', '-')}: use more than 0")
