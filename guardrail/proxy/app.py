@@ -6,6 +6,7 @@ import asyncio
 import logging
 import posixpath
 import re
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -342,7 +343,7 @@ def serve(
     settings: Settings,
     policy: Policy,
     classifier: Classifier,
-    started: Callable[[], None],
+    started: Callable[[int], None],
 ) -> None:
     """Run the proxy until SIGINT or SIGTERM; open answers may finish for a while.
 
@@ -350,14 +351,25 @@ def serve(
         settings: What the operator set.
         policy: The policy in force.
         classifier: What scores texts.
-        started: Called once it listens.
+        started: Called with the port once it listens.
+
+    Raises:
+        OSError: The address cannot be listened on.
     """
-    web.run_app(
-        make_app(settings, policy, classifier),
-        host=settings.host,
-        port=settings.port,
-        print=lambda *_: started(),
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=SHUTDOWN_S,
+    asyncio.run(_serve(make_app(settings, policy, classifier), settings, started))
+
+
+async def _serve(app: web.Application, settings: Settings, started: Callable[[int], None]) -> None:
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
     )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        started(runner.addresses[0][1])
+        await stopped.wait()
+    finally:
+        await runner.cleanup()

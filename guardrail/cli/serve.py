@@ -1,0 +1,104 @@
+"""``guardrail serve``: run the proxy."""
+
+from __future__ import annotations
+
+import click
+
+from guardrail.cli import EXIT_BAD_FILE
+
+__all__ = ["serve_command"]
+
+
+@click.command("serve", context_settings={"auto_envvar_prefix": "GUARDRAIL"})
+@click.option("-u", "--upstream", required=True, help="Base URL of the LLM API.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=int, help="Port; 0 picks one.")
+@click.option(
+    "-p", "--policy", default="default", show_default=True, help="A policy file or bundled name."
+)
+@click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@click.option(
+    "--refusal",
+    type=click.Choice(["400", "403", "200"]),
+    default="400",
+    show_default=True,
+    help="Answer to a request that is blocked: an error status, or 200 with a refusal message.",
+)
+@click.option(
+    "--passthrough/--no-passthrough",
+    default=True,
+    show_default=True,
+    help="Whether paths that are not guarded reach the upstream.",
+)
+@click.option(
+    "--upstream-key",
+    show_envvar=True,
+    help="Key sent upstream in place of the client's; better set as a variable than as a flag.",
+)
+@click.option("--max-request-bytes", default=10 * 1024 * 1024, show_default=True, type=int)
+@click.option("--max-response-bytes", default=32 * 1024 * 1024, show_default=True, type=int)
+@click.option("--connect-timeout-s", default=10.0, show_default=True, type=float)
+@click.option("--read-timeout-s", default=300.0, show_default=True, type=float)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), help="Threads of one forward pass [default: cores]."
+)
+def serve_command(
+    upstream: str,
+    host: str,
+    port: int,
+    policy: str,
+    bundle: str | None,
+    refusal: str,
+    passthrough: bool,
+    upstream_key: str | None,
+    max_request_bytes: int,
+    max_response_bytes: int,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+    threads: int | None,
+) -> None:
+    """Run the proxy in front of an LLM API.
+
+    \b
+    guardrail serve --upstream https://api.openai.com
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 python my_app.py
+
+    Every option can be set as a variable, such as GUARDRAIL_UPSTREAM. /health/live,
+    /health/ready and /metrics are served beside the API.
+    """
+    from guardrail.classifier import load_classifier
+    from guardrail.classifier.base import Sample
+    from guardrail.policy import load_policy
+    from guardrail.proxy import Settings, serve
+    from guardrail.wire import RefusalStyle
+
+    settings = Settings(
+        upstream=upstream,
+        host=host,
+        port=port,
+        upstream_key=upstream_key,
+        refusal=RefusalStyle(refusal),
+        passthrough=passthrough,
+        max_request_bytes=max_request_bytes,
+        max_response_bytes=max_response_bytes,
+        connect_timeout_s=connect_timeout_s,
+        read_timeout_s=read_timeout_s,
+    )
+    loaded = load_policy(policy)
+    classifier = load_classifier(bundle, threads=threads)
+    classifier.score([Sample("The first pass is slower than the others.")])
+
+    def started(port: int) -> None:
+        click.secho(f"guardrail listens on http://{host}:{port}", bold=True)
+        click.echo(f"  upstream {upstream}")
+        click.echo(f"  policy   {loaded.identity}")
+        click.echo(f"  model    {classifier.model_id}")
+        click.echo(f"  try      OPENAI_BASE_URL=http://{host}:{port}/v1")
+
+    try:
+        serve(settings, loaded, classifier, started)
+    except OSError as error:
+        click.secho(
+            f"guardrail: cannot listen on {host}:{port}: {error.strerror}", fg="red", err=True
+        )
+        raise SystemExit(EXIT_BAD_FILE) from error
