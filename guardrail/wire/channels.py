@@ -34,13 +34,15 @@ class Reading:
     Attributes:
         texts: Text by channel, in order.
         opaque: Whether something has a shape that we do not know and may carry text.
+        keepalive: Whether it is a ping.
     """
 
-    __slots__ = ("opaque", "texts")
+    __slots__ = ("keepalive", "opaque", "texts")
 
     def __init__(self) -> None:
         self.texts: list[tuple[Channel, str]] = []
         self.opaque = False
+        self.keepalive = False
 
     def text(self, index: int, kind: ChannelKind, value: object, sub: int = 0) -> None:
         """Add a text field; null is nothing, and any other type makes the frame opaque.

@@ -222,7 +222,7 @@ def _part(
         if isinstance(text, str):
             out.add(text, role, what, turn=turn, sub=place)
             found = True
-    return found and part.get("type") in _TEXT_TYPES
+    return found and str(part.get("type")) in _TEXT_TYPES
 
 
 _TEXT_TYPES = frozenset(

@@ -189,7 +189,7 @@ class ChatStream(SseStream):
             ends += self.channels.end(lambda c, new=channel: _gives_way(c, new), early=True)  # type: ignore[misc]
         return ends
 
-    def ended(self, data: dict[str, Any]) -> tuple[Channel, ...]:
+    def ended(self) -> tuple[Channel, ...]:
         """Return the channels of choices that have finished."""
         finished = self._finished
         return self.channels.end(lambda c: c.index in finished) if finished else ()

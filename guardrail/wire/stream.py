@@ -12,7 +12,7 @@ from guardrail.wire.channels import Channels, Reading
 from guardrail.wire.json import parse_object
 from guardrail.wire.sse import SseDecoder, SseEvent, comment
 
-__all__ = ["DONE", "SseStream", "object_at"]
+__all__ = ["DONE", "SseStream", "every", "object_at"]
 
 DONE = "[DONE]"
 """The end mark of OpenAI's streams; also the payload of its frame."""
@@ -43,8 +43,8 @@ class SseStream(ABC):
         """Read one event: texts into ``reading``; return the channels that end before them."""
 
     @abstractmethod
-    def ended(self, data: dict[str, Any]) -> tuple[Channel, ...]:
-        """Return the channels that end with this event, its own text included."""
+    def ended(self) -> tuple[Channel, ...]:
+        """Return the channels that end with the event just read, its own text included."""
 
     @abstractmethod
     def sent_payload(self, payload: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ class SseStream(ABC):
             return Frame(event.raw, keepalive=True)
         if event.data.strip() == DONE:
             self.finish()
-            return Frame(event.raw, ends=self.channels.end(_every), payload=DONE)
+            return Frame(event.raw, ends=self.channels.end(every), payload=DONE)
         try:
             data = parse_object(event.data, what="event", unique=False)
         except WireError:
@@ -99,12 +99,14 @@ class SseStream(ABC):
         reading = Reading()
         before = self.read(data, reading)
         spans = tuple(self.channels.add(channel, text) for channel, text in reading.texts)
-        ends = before + self.ended(data)
+        ends = before + self.ended()
         opaque = reading.opaque or event.damaged or _misnamed(event, data)
-        return Frame(event.raw, spans, ends, opaque=opaque, payload=data)
+        mute = reading.keepalive and not (spans or ends or opaque)
+        return Frame(event.raw, spans, ends, mute, opaque, data)
 
 
-def _every(_: Channel) -> bool:
+def every(_: Channel) -> bool:
+    """Match every channel, for `Channels.end`."""
     return True
 
 
