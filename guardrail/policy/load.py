@@ -29,7 +29,7 @@ __all__ = ["bundled", "bundled_names", "load_policy", "parse_policy"]
 MAX_BYTES: Final = 1_048_576
 """A policy is written by people; ten megabytes of one is a mistake or an attack."""
 MAX_DEPTH: Final = 32
-MAX_NODES: Final = 100_000
+MAX_NODES: Final = 20_000
 """Nodes after aliases are expanded: the "billion laughs" bound."""
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -257,6 +257,8 @@ class _Reader:
         if event.tag is None:
             node.tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if kind == "bool" and event.value.lower() not in ("true", "false"):
+            return event.value  # YAML 1.2: `no` is a word, not false
         if kind not in ("str", "int", "float", "bool", "null"):
             if kind == "timestamp":
                 return event.value

@@ -1,0 +1,71 @@
+"""Shared fixtures: a classifier for unit tests, the embedded one, and a real llama.cpp server."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from guardrail.classifier.base import Sample
+from guardrail.policy.schema import CATEGORY_KEYS
+from guardrail.types import Coverage, Scores
+
+ROOT = Path(__file__).parent.parent
+
+
+class MarkerClassifier:
+    """Scores by marker words, for tests of what happens around a classifier.
+
+    ``BAD`` is certain harm, ``MEH`` is between the thresholds, ``BOOM`` raises.
+    """
+
+    model_id = "marker@0"
+    categories = CATEGORY_KEYS[1:]
+
+    def __init__(self) -> None:
+        self.seen: list[Sample] = []
+        self.batches: list[int] = []
+
+    def score(self, samples: Sequence[Sample]) -> list[Scores]:
+        self.seen += samples
+        self.batches.append(len(samples))
+        if any("BOOM" in sample.text for sample in samples):
+            raise RuntimeError("boom")
+        return [self._one(sample) for sample in samples]
+
+    def _one(self, sample: Sample) -> Scores:
+        text = sample.context + sample.text
+        probability = 0.99 if re.search("BAD", text) else 0.7 if "MEH" in text else 0.01
+        n = len(sample.text)
+        return Scores(
+            dict.fromkeys(CATEGORY_KEYS, probability), self.model_id, Coverage(n, n, n // 4 + 1, 1)
+        )
+
+
+@pytest.fixture
+def marker() -> MarkerClassifier:
+    return MarkerClassifier()
+
+
+@pytest.fixture(scope="session")
+def llama_url() -> Iterator[str]:
+    """The base URL of a real llama.cpp server with a real model, started once."""
+    pytest.importorskip("xllamacpp")
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "bench" / "llama_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    assert server.stdin is not None
+    try:
+        yield server.stdout.readline().strip()
+    finally:
+        server.stdin.close()
+        server.wait(20)
