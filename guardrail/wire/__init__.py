@@ -6,6 +6,7 @@ neither asyncio nor models nor policies.
 
 from __future__ import annotations
 
+from guardrail.wire.anthropic_messages import AnthropicMessages
 from guardrail.wire.base import (
     EVENT_STREAM,
     JSON,
@@ -18,6 +19,9 @@ from guardrail.wire.base import (
     WireStream,
 )
 from guardrail.wire.openai_chat import OpenAIChat
+from guardrail.wire.openai_completions import OpenAICompletions
+from guardrail.wire.openai_embeddings import OpenAIEmbeddings
+from guardrail.wire.openai_responses import OpenAIResponses
 
 __all__ = [
     "EVENT_STREAM",
@@ -35,6 +39,10 @@ __all__ = [
 
 WIRES: dict[str, Wire] = {
     "openai.chat": OpenAIChat(),
+    "openai.completions": OpenAICompletions(),
+    "openai.responses": OpenAIResponses(),
+    "openai.embeddings": OpenAIEmbeddings(),
+    "anthropic.messages": AnthropicMessages(),
 }
 """Every dialect by name."""
 

@@ -13,21 +13,23 @@ from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Frame, Role
 from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import optional, parse_object, strict_keys, strings
+from guardrail.wire.json import optional, parse_object, strict_keys
 from guardrail.wire.openai_chat_stream import ChatStream, read_choices
 from guardrail.wire.openai_common import (
+    CHOICE_LIMIT,
     ENVELOPE,
     HARMLESS,
     OpenAIErrors,
     json_reply,
     kept,
     model_of,
+    read_parts,
     refusal_error,
     stream_reply,
 )
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
-__all__ = ["OpenAIChat", "read_parts"]
+__all__ = ["OpenAIChat"]
 
 _FIELDS = frozenset(
     {"messages", "model", "stream", "tools", "functions", "response_format", "prediction"}
@@ -45,7 +47,6 @@ _MESSAGE = frozenset(
      "reasoning_content", "reasoning", "thinking"}
 )  # fmt: skip
 _MESSAGE_KNOWN = _MESSAGE | {"tool_call_id", "cache_control", "id", "type", "index"}
-_PART = frozenset({"type", "text", "refusal", "thinking"})
 _ROLES = {
     "system": Role.SYSTEM,
     "developer": Role.SYSTEM,
@@ -92,7 +93,7 @@ class OpenAIChat(OpenAIErrors):
         fields = kept(body, (*ENVELOPE, "usage", "choices"))
         choices = fields.pop("choices", None)
         count = len(choices) if isinstance(choices, list) else 1
-        return json_reply(_refused(fields, max(count, 1), request, notice))
+        return json_reply(_refused(fields, min(max(count, 1), CHOICE_LIMIT), request, notice))
 
 
 def _refused(
@@ -172,59 +173,3 @@ def _calls(message: dict[str, Any], path: str, role: Role, turn: int, out: Segme
         raise WireError(f"{path}: tool names must be strings", param=path)
     for channel, text in reading.texts:
         out.add(text, role, channel.kind, turn=turn, sub=channel.sub)
-
-
-def read_parts(value: object, path: str, role: Role, turn: int, out: SegmentList) -> None:
-    """Add content: a string, or a list of parts; what is not text is noted as skipped.
-
-    Args:
-        value: The field.
-        path: Where it stands.
-        role: Who speaks.
-        turn: Its turn, or -1.
-        out: Takes the texts.
-
-    Raises:
-        WireError: Neither string nor list nor null, or a part that is neither string nor object.
-    """
-    kind = ChannelKind.TOOL_RESULT if role is Role.TOOL else ChannelKind.TEXT
-    if value is None:
-        return
-    if isinstance(value, str):
-        out.add(value, role, kind, turn=turn)
-        return
-    if not isinstance(value, list):
-        raise WireError(f"{path} must be a string or a list of parts", param=path)
-    for place, part in enumerate(value):
-        where = f"{path}[{place}]"
-        if isinstance(part, str):
-            out.add(part, role, kind, turn=turn, sub=place)
-            continue
-        if not isinstance(part, dict):
-            raise WireError(f"{where} must be an object", param=where)
-        strict_keys(part, _PART, where)
-        if not _part(part, role, kind, turn, place, out):
-            out.skip(where, part.get("type"))
-
-
-def _part(
-    part: dict[str, Any], role: Role, kind: ChannelKind, turn: int, place: int, out: SegmentList
-) -> bool:
-    found = False
-    for field, what in (
-        ("text", kind),
-        ("refusal", ChannelKind.REFUSAL),
-        ("thinking", ChannelKind.REASONING),
-    ):
-        text = part.get(field)
-        if isinstance(text, list):  # Mistral nests text parts in a thinking part
-            text = "".join(strings(text, ("type",)))
-        if isinstance(text, str):
-            out.add(text, role, what, turn=turn, sub=place)
-            found = True
-    return found and str(part.get("type")) in _TEXT_TYPES
-
-
-_TEXT_TYPES = frozenset(
-    {"text", "input_text", "output_text", "refusal", "thinking", "reasoning_text", "summary_text"}
-)

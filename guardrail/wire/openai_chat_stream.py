@@ -23,7 +23,7 @@ from guardrail.wire.openai_common import (
 from guardrail.wire.sse import write_event
 from guardrail.wire.stream import DONE, SseStream, object_at
 
-__all__ = ["ChatStream", "choices_of", "read_choices"]
+__all__ = ["ChatStream", "SentChoice", "choices_of", "read_choices"]
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _SIDE_REASONING = ("reasoning_details", "thinking_blocks")
@@ -147,7 +147,7 @@ def _function(index: int, number: int, value: object, argument: str, reading: Re
 
 
 @dataclass(slots=True)
-class _Sent:
+class SentChoice:
     """What the client has of one choice."""
 
     text: bool = False
@@ -155,11 +155,14 @@ class _Sent:
 
 
 class ChatStream(SseStream):
-    """One streamed chat completion.
+    """One streamed chat completion; completions differ in how a choice looks.
 
     Args:
         request: The request that it answers.
     """
+
+    object_name = "chat.completion.chunk"
+    id_prefix = "chatcmpl-"
 
     __slots__ = (
         "_choices", "_done", "_envelope", "_finished", "_request", "_usage", "_usage_sent",
@@ -169,16 +172,44 @@ class ChatStream(SseStream):
         super().__init__()
         self._request = request
         self._envelope: dict[str, Any] = {}
-        self._choices: dict[int, _Sent] = {}
+        self._choices: dict[int, SentChoice] = {}
         self._usage: dict[str, Any] | None = None
         self._usage_sent = False
         self._done = False
         self._finished: list[int] = []
 
+    def read_choices(self, payload: Mapping[str, Any], reading: Reading) -> list[int]:
+        """Read the choices of a chunk; return those that have finished."""
+        return read_choices(payload, reading)
+
+    def said(self, index: int, message: str, sent: SentChoice | None) -> list[dict[str, Any]]:
+        """Return the choices, one a chunk, that tell the client of a block.
+
+        Args:
+            index: Choice index.
+            message: What the client is told.
+            sent: What the client has of the choice.
+        """
+        delta: dict[str, Any] = {} if sent else {"role": "assistant"}
+        delta["refusal" if sent and sent.text else "content"] = message
+        return [self.last(index, None, delta), self.last(index, "content_filter")]
+
+    def last(
+        self, index: int, reason: str | None, delta: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return a choice with a finish reason.
+
+        Args:
+            index: Choice index.
+            reason: The finish reason.
+            delta: What it adds.
+        """
+        return {"index": index, "delta": delta or {}, "logprobs": None, "finish_reason": reason}
+
     def read(self, data: dict[str, Any], reading: Reading) -> tuple[Channel, ...]:
         """Read one chunk; reasoning ends where the answer starts, a call where the next does."""
         reading.check(data, _CHUNK)
-        self._finished = read_choices(data, reading)
+        self._finished = self.read_choices(data, reading)
         for key in ENVELOPE:
             if data.get(key):
                 self._envelope.setdefault(key, data[key])
@@ -198,9 +229,9 @@ class ChatStream(SseStream):
         """Note which choices the client has seen text and the end of."""
         self._usage_sent = self._usage_sent or bool(payload.get("usage"))
         reading = Reading()
-        finished = read_choices(payload, reading)
+        finished = self.read_choices(payload, reading)
         for index, _ in choices_of(payload, reading):
-            sent = self._choices.setdefault(index, _Sent())
+            sent = self._choices.setdefault(index, SentChoice())
             sent.finished = sent.finished or index in finished
         for channel, _ in reading.texts:
             if channel.kind is ChannelKind.TEXT and channel.sub < SIDE:
@@ -217,14 +248,12 @@ class ChatStream(SseStream):
         sent. Arguments of open tool calls stay as they are: completing them would turn a cut
         command into one that runs.
         """
-        chunks: list[dict[str, Any]] = []
-        for index in self._unfinished():
-            sent = self._choices.get(index)
-            delta: dict[str, Any] = {} if sent else {"role": "assistant"}
-            delta["refusal" if sent and sent.text else "content"] = notice.message
-            chunks.append(_choice(index, delta, None))
-            chunks.append(_choice(index, {}, "content_filter"))
-        return self._close([{"choices": [chunk]} for chunk in chunks], notice)
+        choices = [
+            choice
+            for index in self._unfinished()
+            for choice in self.said(index, notice.message, self._choices.get(index))
+        ]
+        return self._close([{"choices": [choice]} for choice in choices], notice)
 
     def failure(self, message: str) -> bytes:
         """Return the closing chunk of a broken answer; see `WireStream.failure`.
@@ -236,7 +265,7 @@ class ChatStream(SseStream):
         if not unfinished:
             return self._close([], Notice(message))
         error = error_body(message, type_="server_error", code="upstream_error")
-        choices = [_choice(index, {}, "error") for index in unfinished]
+        choices = [self.last(index, "error") for index in unfinished]
         return self._close([{"choices": choices, **error}], Notice(message))
 
     def _unfinished(self) -> list[int]:
@@ -251,17 +280,13 @@ class ChatStream(SseStream):
         if self._usage and not self._usage_sent and wants_usage(self._request.payload):
             chunks = [*chunks, {"choices": [], "usage": self._usage}]
         head = {
-            "id": f"chatcmpl-{notice.request_id}",
+            "id": f"{self.id_prefix}{notice.request_id}",
             "created": notice.created,
             "model": model_of(self._request),
             **self._envelope,
-            "object": "chat.completion.chunk",
+            "object": self.object_name,
         }
         return b"".join(write_event({**head, **c}) for c in chunks) + write_event(DONE)
-
-
-def _choice(index: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
 
 
 def _gives_way(channel: Channel, new: Channel) -> bool:

@@ -69,9 +69,9 @@ class _Item:
 def response_object(
     fields: dict[str, Any],
     *,
-    id: str,
+    id: str,  # noqa: A002  (the field's name in the dialect)
     created: int,
-    model: str | None,  # noqa: A002
+    model: str | None,
 ) -> dict[str, Any]:
     """Return a response object with every field that the protocol requires.
 
@@ -162,9 +162,9 @@ class SentResponse:
             key = ("summary", _int(payload.get("summary_index")))
             item.parts.setdefault(key, ("summary_text", _Text()))
         elif kind == "response.content_part.done":
-            item.closed.add(("content", _int(payload.get("content_index"))))
+            _close_part(item, ("content", _int(payload.get("content_index"))), payload)
         elif kind == "response.reasoning_summary_part.done":
-            item.closed.add(("summary", _int(payload.get("summary_index"))))
+            _close_part(item, ("summary", _int(payload.get("summary_index"))), payload)
 
     def refusal(self, notice: Notice) -> bytes:
         """Return the events that close the response as filtered.
@@ -251,6 +251,14 @@ class SentResponse:
 
 _OUTCOME = frozenset({"status", "output", "output_text", "error", "incomplete_details"})
 _TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
+
+def _close_part(item: _Item, key: tuple[str, int], payload: dict[str, Any]) -> None:
+    item.closed.add(key)
+    part = payload.get("part")
+    kept = item.parts.get(key)
+    if kept is not None and not kept[1].chars and isinstance(part, dict):
+        kept[1].add(str(part.get("text") or part.get("refusal") or ""))
 
 
 def _close_item(index: int, sent: _Item) -> Iterator[dict[str, Any]]:

@@ -263,7 +263,7 @@ class ResponsesStream(SseStream):
         response = object_at(data, "response")
         read_response_object(response, own)
         self._take_new(own, reading)
-        self._sent.saw(response)
+        self._sent.saw({key: response[key] for key in response if key in _RESPONSE})
         reading.check(data, ("type", "response"))
         if name in _TERMINAL:
             self.finish()
