@@ -21,10 +21,8 @@ TEMPERATURE = 0.5
 # its labels, and nearness to what is asked of the model.
 EMPHASIS = {
     "wildguardmix_train": 3.0,
-    "aegis_train": 2.5,
-    "surge_toxicity": 2.0,
-    "jigsaw_sample": 2.0,
-    "harmbench_r2d2_adv_training": 2.0,
+    "aegis_train": 1.5,
+    "surge_toxicity": 1.5,
     "pyrit_seeds": 1.5,
     "toxigen_prompts": 1.5,
     "advbench": 1.3,
@@ -55,9 +53,9 @@ class Shares:
         wrapped: Requests inside a wrapper or a jailbreak template.
     """
 
-    corpus: float = 0.25
+    corpus: float = 0.28
     benign: float = 0.05
-    wrapped: float = 0.10
+    wrapped: float = 0.08
 
 
 class _Cycle:

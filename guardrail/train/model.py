@@ -122,7 +122,7 @@ class _Layer(nn.Module):
         query = self._split(self.query(states))
         key = self._split(self.key(states))
         value = self._split(self.value(states))
-        if fused:
+        if fused:  # best on a GPU; on a CPU its backward pass is the slower one
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         else:  # spelled out, so that ONNX Runtime can fuse it into one Attention node
             weights = torch.matmul(query, key.transpose(-1, -2)) / self.width**0.5
@@ -156,7 +156,7 @@ class GuardModel(nn.Module):
         super().__init__()
         self.config = config
         self.outputs = outputs
-        self.fused = True
+        self.fused = False
         self.embeddings = _Embeddings(config, dropout)
         self.layers = nn.ModuleList(_Layer(config, dropout) for _ in range(config.layers))
         self.head_query = nn.Linear(config.hidden, len(outputs), bias=False)

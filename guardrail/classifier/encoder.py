@@ -1,0 +1,303 @@
+"""The embedded classifier: an int8 encoder run by ONNX Runtime.
+
+The only importer of onnxruntime and tokenizers on the serving side; both are imported when a
+classifier is built, not before. It knows neither HTTP nor actions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrail.classifier.base import Sample
+from guardrail.classifier.bundle import Bundle
+from guardrail.classifier.pairs import Encoded, encode_pair, prompt_part
+from guardrail.classifier.windows import Span, bounded, spans, speakable
+from guardrail.errors import BundleError, CheckError
+from guardrail.types import UNSAFE, Coverage, Role, Scores
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import tokenizers
+
+__all__ = ["EncoderClassifier", "Limits"]
+
+_log = logging.getLogger(__name__)
+
+CHARS_PER_TOKEN = 6
+"""Characters kept for each token that may be scored, before tokenizing; English has about 4."""
+
+PROMPT_CHARS = 2_000
+"""Characters of the prompt that are tokenized at either end; 64 of its tokens are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on the work that one text may cause.
+
+    Args:
+        max_windows: Most windows of a text; beyond, its middle is not scored and `Coverage`
+            says so. 64 windows of 256 tokens are about 60,000 characters of English.
+        batch_tokens: Padded tokens of one run of the model.
+    """
+
+    max_windows: int = 64
+    batch_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    windows: tuple[Encoded, ...]
+    coverage: Coverage
+
+
+class EncoderClassifier:
+    """Scores texts with the encoder of a bundle. Safe to call from several threads.
+
+    Args:
+        bundle: A verified bundle; None for the embedded one.
+        threads: Threads of one run; None for one for each CPU that the process may use.
+        providers: ONNX Runtime execution providers; None for CUDA where usable, else the CPU.
+        limits: Bounds on the work of one text.
+
+    Raises:
+        BundleError: The bundle's model or tokenizer cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | None = None,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._bundle = Bundle.open() if bundle is None else bundle
+        self._limits = limits or Limits()
+        self._tokenizer = _tokenizer(self._bundle)
+        self._session = _session(self._bundle, threads, providers)
+        self._results = [result.name for result in self._session.get_outputs()]
+
+    @property
+    def model_id(self) -> str:
+        """Name and content hash, as every verdict carries it."""
+        return self._bundle.model_id
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Keys of the categories it can score, besides the overall one."""
+        return tuple(name for name in self._bundle.outputs if name != UNSAFE)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that it runs."""
+        return self._bundle
+
+    def score(self, samples: Sequence[Sample]) -> list[Scores]:
+        """Score a batch; see `Classifier.score`.
+
+        A text longer than a window is cut into overlapping ones, and each probability is the
+        highest of its windows'. A text without any token has nothing to violate with: 0.
+
+        Args:
+            samples: The texts, of any mix of lengths.
+
+        Returns:
+            One `Scores` for each sample, in order.
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        plans = self._plan(samples)
+        logits = self._run(plans, "logits")
+        scores, at = [], 0
+        for sample, plan in zip(samples, plans, strict=True):
+            rows = logits[at : at + len(plan.windows)]
+            at += len(plan.windows)
+            best = np.zeros(len(self._bundle.outputs))
+            if len(rows):
+                best = self._bundle.calibration.apply(rows, sample.role).max(axis=0)
+            values = {n: float(p) for n, p in zip(self._bundle.outputs, best, strict=True)}
+            scores.append(Scores(values, self.model_id, plan.coverage))
+        return scores
+
+    def logits(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """Return uncalibrated logits, the highest over windows, float32 (samples, outputs).
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        plans = self._plan(samples)
+        rows = self._run(plans, "logits")
+        result = np.full((len(samples), len(self._bundle.outputs)), -10.0, dtype=np.float32)
+        at = 0
+        for number, plan in enumerate(plans):
+            if plan.windows:
+                result[number] = rows[at : at + len(plan.windows)].max(axis=0)
+            at += len(plan.windows)
+        return result
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: the mean token state of the encoder, averaged over windows.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            float32 (texts, hidden), not normalised; zeros for a text without tokens.
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        plans = self._plan([Sample(text) for text in texts])
+        rows = self._run(plans, "embedding")
+        result = np.zeros((len(texts), rows.shape[1]), dtype=np.float32)
+        at = 0
+        for number, plan in enumerate(plans):
+            if plan.windows:
+                sizes = [len(window.ids) for window in plan.windows]
+                result[number] = np.average(rows[at : at + len(sizes)], axis=0, weights=sizes)
+                at += len(sizes)
+        return result
+
+    def _plan(self, samples: Sequence[Sample]) -> list[_Plan]:
+        limit_chars = self._limits.max_windows * self._bundle.max_tokens * CHARS_PER_TOKEN
+        kept = [bounded(s.context + s.text, limit_chars) for s in samples]
+        prompts = [
+            bounded(s.prompt or "", 2 * PROMPT_CHARS)[0] if s.role is Role.ASSISTANT else ""
+            for s in samples
+        ]
+        ids = self._tokenize([text for text, _ in kept])
+        before = self._tokenize(prompts)
+        return [
+            self._plan_one(sample, one, kept[n][1], before[n])
+            for n, (sample, one) in enumerate(zip(samples, ids, strict=True))
+        ]
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        ready = [speakable(text) for text in texts]
+        encoded = self._tokenizer.encode_batch_fast(ready, add_special_tokens=False)
+        return [list(one.ids) for one in encoded]
+
+    def _plan_one(
+        self, sample: Sample, ids: list[int], left_out_chars: int, before: list[int]
+    ) -> _Plan:
+        total = len(sample.context) + len(sample.text)
+        if not ids:
+            return _Plan((), Coverage(total, total))
+        prompt = before if sample.role is Role.ASSISTANT else None
+        special = 2 if prompt is None else 3 + len(prompt_part(prompt))
+        room = self._bundle.max_tokens - special
+        overlap = min(self._bundle.overlap_tokens, room // 2)
+        cuts = spans(len(ids), room, overlap, self._limits.max_windows)
+        windows = tuple(
+            encode_pair(ids[cut.start : cut.end], prompt, self._bundle.max_tokens) for cut in cuts
+        )
+        share = _covered(cuts) / len(ids)
+        scanned = int((total - left_out_chars) * share)
+        tokens = sum(len(window.ids) for window in windows)
+        return _Plan(windows, Coverage(scanned, total, tokens, len(windows)))
+
+    def _run(self, plans: Sequence[_Plan], result: str) -> NDArray[np.float32]:
+        windows = [window for plan in plans for window in plan.windows]
+        width = self._session.get_outputs()[self._results.index(result)].shape[-1]
+        rows = np.zeros((len(windows), int(width)), dtype=np.float32)
+        for members in _batches(windows, self._limits.batch_tokens):
+            feed = _feed([windows[n] for n in members])
+            try:
+                rows[members] = self._session.run([result], feed)[0]
+            except Exception as error:  # onnxruntime's errors share no base class
+                raise CheckError(f"the embedded model failed: {type(error).__name__}") from error
+        return rows
+
+
+def _covered(cuts: Sequence[Span]) -> int:
+    covered = end = 0
+    for cut in cuts:
+        covered += cut.end - max(cut.start, end)
+        end = cut.end
+    return covered
+
+
+def _batches(windows: Sequence[Encoded], budget: int) -> Iterator[list[int]]:
+    """Group windows of like length under a budget of padded tokens."""
+    order = sorted(range(len(windows)), key=lambda n: len(windows[n].ids))
+    members: list[int] = []
+    for number in order:
+        if members and (len(members) + 1) * len(windows[number].ids) > budget:
+            yield members
+            members = []
+        members.append(number)
+    if members:
+        yield members
+
+
+def _feed(windows: Sequence[Encoded]) -> dict[str, NDArray[np.int64]]:
+    size = (len(windows), max(len(window.ids) for window in windows))
+    names = ("input_ids", "attention_mask", "token_type_ids", "pool_mask")
+    feed = {name: np.zeros(size, dtype=np.int64) for name in names}
+    for row, window in enumerate(windows):
+        count = len(window.ids)
+        feed["input_ids"][row, :count] = window.ids
+        feed["attention_mask"][row, :count] = 1
+        feed["token_type_ids"][row, :count] = window.types
+        feed["pool_mask"][row, :count] = window.pool
+    return feed
+
+
+def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_file(str(bundle.tokenizer_path))
+    except Exception as error:  # the library raises bare Exception
+        raise BundleError(f"{bundle.tokenizer_path}: cannot be loaded: {error}") from error
+    loaded.no_padding()
+    loaded.no_truncation()
+    return loaded
+
+
+def _session(
+    bundle: Bundle, threads: int | None, providers: Sequence[str] | None
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _cpus()
+    options.inter_op_num_threads = 1
+    # A spinning pool would eat the cores that the event loop and the upstream need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    chosen = _providers(onnxruntime, providers)
+    try:
+        session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=chosen)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise BundleError(f"{bundle.model_path}: cannot be loaded: {error}") from error
+    width = session.get_outputs()[0].shape[-1]
+    if width != len(bundle.outputs):
+        raise BundleError(
+            f"{bundle.model_path}: has {width} outputs, the manifest names {len(bundle.outputs)}"
+        )
+    return session
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _providers(runtime: Any, wanted: Sequence[str] | None) -> list[str]:
+    if wanted is not None:
+        return list(wanted)
+    if "CUDAExecutionProvider" in runtime.get_available_providers():
+        _log.info("running on CUDA: the installed onnxruntime offers it")
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    _log.info("running on the CPU: the installed onnxruntime offers no CUDA")
+    return ["CPUExecutionProvider"]
