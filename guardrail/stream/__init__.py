@@ -12,13 +12,15 @@ Glossary:
     look-ahead: Judged characters that must follow a character before it may leave.
     hold-back: Text that has come in and has not left yet.
     cleared: Judged with its look-ahead (or with none to come): free to leave.
-    forced: Checked early, and cleared without look-ahead, because of the time or byte bound.
+    forced: Checked early, or cleared with less look-ahead, because of the time or byte bound.
 
 What holds in `Mode.HOLD`, for a judge that sees a violation of ``m`` characters whenever a
 window with its context contains all of it:
     - Its last character never leaves, for ``m`` up to ``context_chars + 1``.
-    - None of it leaves, for ``m`` up to the look-ahead of the check before it, plus 1, unless
-      a forced check fell inside it.
+    - None of it leaves, for ``m`` up to the look-ahead of the checks around it, plus 1. With
+      the defaults that is 11 characters at the start and 33 from the 72nd on. In a stream of
+      less than ``(stride_chars + lookahead_chars) / max_hold_ms``, by default 144 characters a
+      second, the time bound comes first and leaves less.
 """
 
 from __future__ import annotations

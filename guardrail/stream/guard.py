@@ -229,7 +229,7 @@ class StreamGuard:
             self._waiting[windows] = None
             return
         tally = self._tally
-        tally.forced_checks += windows.urgent
+        tally.forced_checks += windows.urgent_to > 0
         check_id = tally.checks
         window, text, context = windows.cut(check_id)
         self._in_flight[check_id] = windows

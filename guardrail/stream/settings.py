@@ -41,8 +41,8 @@ class StreamSettings:
         lookahead_chars: Judged characters that must follow a character before it leaves; also
             the overlap of two checks. At most half of a check's new text.
         context_chars: Judged characters that go before the text of a check.
-        max_hold_ms: Age of the oldest held frame at which what is held is checked at once and
-            leaves without look-ahead.
+        max_hold_ms: Age of the oldest held frame at which what is held is checked at once; that
+            frame then leaves with its next verdict, with what look-ahead there is.
         max_hold_bytes: Held bytes above which `StreamGuard.paused` asks to stop reading.
         max_in_flight: Checks without a verdict at one time, over all channels.
 

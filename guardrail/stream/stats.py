@@ -23,7 +23,7 @@ class StreamStats:
         skipped_chars: Characters that were never checked because checks could not keep up
             (monitor, which neither delays nor grows without bound).
         checks: Checks that were issued.
-        forced_checks: Those of them issued by time or by the byte cap, without look-ahead.
+        forced_checks: Those of them issued by the time bound or the byte cap.
         blocked: Blocked verdicts that came in.
         holds: Frames that were not released on receipt.
         held_chars: Characters held now.

@@ -75,6 +75,7 @@ class ChannelWindows:
 
     __slots__ = (
         "_early",
+        "_forced_to",
         "_hold",
         "_open",
         "_overlap",
@@ -85,12 +86,11 @@ class ChannelWindows:
         "channel",
         "cleared",
         "ended",
-        "forced_to",
         "issued",
         "judged",
         "received",
         "released",
-        "urgent",
+        "urgent_to",
     )
 
     def __init__(self, channel: Channel, settings: StreamSettings) -> None:
@@ -100,9 +100,9 @@ class ChannelWindows:
         self.judged = 0
         self.cleared = 0
         self.released = 0
-        self.forced_to = 0
+        self._forced_to = 0
         self.ended = False
-        self.urgent = False
+        self.urgent_to = 0
         self._settings = settings
         self._hold = settings.mode is Mode.HOLD
         self._open: deque[Window] = deque()
@@ -137,7 +137,7 @@ class ChannelWindows:
             return True
         if new >= self._early and self._parts[-1][-1].isspace():
             return True
-        return new > 0 and (self.ended or self.urgent)
+        return new > 0 and (self.ended or self.urgent_to > 0)
 
     def end(self) -> None:
         """Nothing follows: what is judged to the end is cleared to the end."""
@@ -145,21 +145,24 @@ class ChannelWindows:
         self._clear()
 
     def force(self, need: int) -> bool:
-        """Give up look-ahead, so that the text up to ``need`` is cleared by its next verdict.
+        """Give up as much look-ahead as it takes to clear the text up to ``need``.
 
         Args:
-            need: Position that must be cleared.
+            need: Position that must be cleared by the next verdict.
 
         Returns:
             Whether that takes a new check, which is then due.
         """
-        in_flight = self.judged < need <= self.issued
-        if in_flight or self.issued == self.received:
-            self.forced_to = self.issued
+        all_judged = self.judged == self.issued
+        if need > self.issued or (all_judged and self.received > self.issued):
+            self.urgent_to = need
+            return True
+        # Else wait for the check in flight that judges it, or judges it again with what
+        # followed; give up look-ahead only where no such check will clear it.
+        if need > self.judged or all_judged:
+            self._forced_to = need
             self._clear()
-            return False
-        self.urgent = True
-        return True
+        return False
 
     def cut(self, check_id: int) -> Cut:
         """Issue all text that has been received as one window.
@@ -188,7 +191,7 @@ class ChannelWindows:
         else:
             self._open.append(Window(_SKIPPED, self.issued, self.received, 0, passed=True))
         self.issued = self.received
-        self.urgent = False
+        self.urgent_to = 0
         self._overlap = 0
         self._tail = ""
         self._parts.clear()
@@ -197,12 +200,13 @@ class ChannelWindows:
 
     def _issue(self, check_id: int, start: int, known: str) -> Window:
         new = self.received - self.issued
-        alone = self.ended or self.urgent
-        self._overlap = 0 if alone else min(self._settings.lookahead_chars, new // 2)
+        self._overlap = 0 if self.ended else min(self._settings.lookahead_chars, new // 2)
+        if self.urgent_to:
+            self._overlap = min(self._overlap, self.received - self.urgent_to)
         window = Window(check_id, start, self.received, self._overlap)
         self._open.append(window)
         self.issued = self.received
-        self.urgent = False
+        self.urgent_to = 0
         keep = self._overlap + self._settings.context_chars
         self._tail = known[-keep:] if keep else ""
         self._parts.clear()
@@ -229,7 +233,9 @@ class ChannelWindows:
         self._clear()
 
     def _clear(self) -> None:
-        sure = self.judged if not self._hold else min(self.judged, self.forced_to)
+        sure = self._forced_to if self.judged >= self._forced_to else 0
+        if not self._hold:
+            sure = self.judged
         if self.ended and self.judged == self.received:
             sure = self.judged
         self.cleared = max(self.cleared, sure)
