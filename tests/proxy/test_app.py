@@ -1,0 +1,473 @@
+"""What the proxy promises, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from tests.proxy.conftest import POLICY, chunk, completion, stream_of
+
+HEAD = "version: 1\nname: t\n"
+
+
+async def test_a_harmless_answer_comes_through_byte_for_byte(start) -> None:
+    bench = await start()
+    raw = b'{ "choices":[{"index":0,"message":{"role":"assistant","content":"h\\u00e9"}}],"x":1.0}'
+
+    async def handler(_):
+        return web.Response(body=raw, content_type="application/json", headers={"x-up": "1"})
+
+    bench.upstream.handler = handler
+    async with bench.chat() as response:
+        assert await response.read() == raw
+        assert response.headers["x-up"] == "1"
+        assert response.headers["x-guardrail-action"] == "pass"
+        assert response.headers["x-guardrail-policy"].startswith("t@")
+        assert response.headers["x-guardrail-request-id"]
+
+
+async def test_the_request_reaches_the_upstream_byte_for_byte(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"))
+    body = (
+        b'{"model": "m",\n "messages": [{"role":"user","content":"h\\u00e9"}], "unknown": [1, 2]}'
+    )
+    headers = {"Authorization": "Bearer k", "X-Custom": "v", "Content-Type": "application/json"}
+    url = f"{bench.url}/v1/chat/completions?api-version=1"
+    async with bench.client.post(url, data=body, headers=headers) as response:
+        assert response.status == 200
+    method, path, sent, raw = bench.upstream.requests[0]
+    assert (method, path, raw) == ("POST", "/v1/chat/completions?api-version=1", body)
+    assert sent["Authorization"] == "Bearer k"
+    assert sent["X-Custom"] == "v"
+
+
+@pytest.mark.parametrize(("style", "status"), [("400", 400), ("403", 403), ("200", 200)])
+async def test_a_blocked_request_never_reaches_the_upstream(start, style, status) -> None:
+    from guardrail.wire import RefusalStyle
+
+    bench = await start(refusal=RefusalStyle(style))
+    async with bench.chat("BAD") as response:
+        body = await response.json()
+        assert response.status == status
+        assert response.headers["x-guardrail-action"] == "block"
+        assert response.headers["x-guardrail-categories"] == "unsafe"
+    if status == 200:
+        assert body["choices"][0]["message"]["content"] == "no way"
+        assert body["choices"][0]["finish_reason"] == "content_filter"
+    else:
+        assert body["error"]["code"] == "content_filter"
+        assert body["error"]["message"] == "no way"
+    assert not bench.upstream.requests
+
+
+async def test_a_flagged_request_passes_and_says_so(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"))
+    async with bench.chat("MEH") as response:
+        assert response.status == 200
+        assert response.headers["x-guardrail-action"] == "flag"
+    assert len(bench.upstream.requests) == 1
+
+
+async def test_a_harmful_answer_is_replaced_and_keeps_its_usage(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("this is BAD"))
+    async with bench.chat() as response:
+        body = await response.json()
+        assert response.headers["x-guardrail-action"] == "block"
+    assert body["choices"][0]["finish_reason"] == "content_filter"
+    assert "BAD" not in json.dumps(body)
+    assert body["usage"]["total_tokens"] == 5
+
+
+async def test_a_flagged_answer_passes_and_says_so(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("MEH"))
+    async with bench.chat() as response:
+        assert (await response.json())["choices"][0]["message"]["content"] == "MEH"
+        assert response.headers["x-guardrail-action"] == "flag"
+
+
+async def test_a_harmless_stream_comes_through_byte_for_byte(start) -> None:
+    bench = await start()
+    chunks = [b": ping\n\n", *stream_of(*(f"word{n} " for n in range(80)))]
+    bench.upstream.streams(chunks)
+    async with bench.chat(stream=True) as response:
+        assert await response.read() == b"".join(chunks)
+        assert response.content_type == "text/event-stream"
+
+
+async def test_harmful_text_never_leaves_a_held_stream(start) -> None:
+    bench = await start()
+    bench.upstream.streams(stream_of(*(["fine words "] * 40), "B", "A", "D", *(["more "] * 40)))
+    async with bench.chat(stream=True) as response:
+        data = (await response.read()).decode()
+    events = [json.loads(e[6:]) for e in data.split("\n\n") if e.startswith("data: {")]
+    text = "".join(e["choices"][0]["delta"].get("content") or "" for e in events)
+    assert text.startswith("fine words fine words")
+    assert "BA" not in text
+    assert "more" not in text
+    assert events[-1]["choices"][0]["finish_reason"] == "content_filter"
+    assert data.endswith("data: [DONE]\n\n")
+    assert ': guardrail {"action": "block"' in data or ': guardrail {"action":"block"' in data
+
+
+async def test_trail_mode_cuts_after_the_verdict_and_counts_the_exposure(start) -> None:
+    policy = HEAD + "stream: {mode: trail}\ncategories: {unsafe: {block: 0.9}}"
+    bench = await start(policy)
+    bench.upstream.streams(stream_of("BAD ", *(["more "] * 200)), pause_s=0.005)
+    async with bench.chat(stream=True) as response:
+        data = (await response.read()).decode()
+    assert "BAD" in data
+    assert "content_filter" in data
+    assert data.count("more") < 100
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        assert "guardrail_exposed_chars_total" in await response.text()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_monitoring_policy_changes_nothing_but_counts(start, stream) -> None:
+    bench = await start(HEAD + "mode: monitor\ncategories: {unsafe: {block: 0.9}}")
+    if stream:
+        bench.upstream.streams(stream_of("BAD"))
+    else:
+        bench.upstream.answers(completion("BAD"))
+    async with bench.chat("BAD", stream=stream) as response:
+        assert response.status == 200
+        assert b"BAD" in await response.read()
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        metrics = await response.text()
+    assert 'guardrail_verdicts_total{action="block",direction="input"} 1.0' in metrics
+    assert 'guardrail_verdicts_total{action="block",direction="output"} 1.0' in metrics
+
+
+async def test_a_parallel_input_check_blocks_before_anything_of_the_answer_leaves(start) -> None:
+    bench = await start(HEAD + "input: {check: parallel}\ncategories: {unsafe: {block: 0.9}}")
+    bench.upstream.streams(stream_of("secret answer"))
+    async with bench.chat("BAD", stream=True) as response:
+        assert response.status == 400
+        assert b"secret" not in await response.read()
+
+
+async def test_a_policy_without_rules_forwards_everything(start) -> None:
+    bench = await start(HEAD + "categories: {}")
+    bench.upstream.streams(stream_of("BAD"))
+    async with bench.chat("BAD", stream=True) as response:
+        assert await response.read() == b"".join(stream_of("BAD"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions/",
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/V1/Chat/Completions",
+        "/v1/./chat/completions",
+        "/v1/x/../chat/completions",
+        "/v1/chat%2Fcompletions",
+        "/v1/ch%61t/completions",
+        "/chat/completions",
+        "/openai/deployments/gpt/chat/completions",
+        "/proxy/v1/chat/completions",
+    ],
+)
+async def test_no_spelling_of_a_guarded_path_leads_past_the_checks(start, path) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"))
+    body = {"messages": [{"role": "user", "content": "BAD"}]}
+    async with bench.client.post(URL(bench.url + path, encoded=True), json=body) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["code"] == "content_filter"
+    assert not bench.upstream.requests
+
+
+async def test_other_paths_pass_untouched_and_are_counted(start) -> None:
+    bench = await start()
+
+    async def handler(request):
+        return web.Response(body=gzip.compress(b"zip"), headers={"Content-Encoding": "gzip"})
+
+    bench.upstream.handler = handler
+    headers = {"Accept-Encoding": "gzip"}
+    url = URL(f"{bench.url}/v1/models?x=%2F", encoded=True)
+    async with bench.client.get(url, headers=headers) as response:
+        assert await response.read() == b"zip"
+    assert bench.upstream.requests[0][1] == "/v1/models?x=%2F"
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        assert 'guardrail_bypasses_total{reason="path"} 1.0' in await response.text()
+
+
+async def test_other_paths_can_be_refused(start) -> None:
+    bench = await start(passthrough=False)
+    async with bench.client.get(f"{bench.url}/v1/models") as response:
+        assert response.status == 403
+        assert (await response.json())["error"]["code"] == "path_not_allowed"
+    assert not bench.upstream.requests
+
+
+async def test_the_upstream_key_replaces_the_client_s_and_is_not_shown(start) -> None:
+    from guardrail.proxy import Settings
+
+    bench = await start(upstream_key="secret-key")
+    bench.upstream.answers(completion("hello"))
+    async with bench.chat() as response:
+        assert response.status == 200
+    assert bench.upstream.requests[0][2]["Authorization"] == "Bearer secret-key"
+    assert "secret-key" not in repr(Settings("http://h", upstream_key="secret-key"))
+
+
+async def test_hop_by_hop_and_forged_headers_do_not_travel(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"), **{"x-guardrail-action": "forged"})
+    headers = {"Connection": "x-secret", "X-Secret": "1", "TE": "trailers", "x-guardrail-x": "1"}
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    url = f"{bench.url}/v1/chat/completions"
+    async with bench.client.post(url, json=body, headers=headers) as response:
+        assert response.headers["x-guardrail-action"] == "pass"
+    sent = {name.lower() for name in bench.upstream.requests[0][2]}
+    assert not sent & {"x-secret", "te", "x-guardrail-x"}
+
+
+BAD_BODIES = [
+    (b"{", "JSON"),
+    (b"[]", ""),
+    (b"\xff\xfe", ""),
+    (b'{"messages": "x"}', "messages"),
+    (b'{"model": "m"}', "messages"),
+    (b'{"messages": []}', "messages"),
+    (b'{"messages": [{"role": "user", "content": 5}]}', "content"),
+    (b'{"messages": [{"role": "user", "content": "a"}], "messages": []}', ""),
+    (b"[" * 100_000, ""),
+    (b"", ""),
+]
+
+
+@pytest.mark.parametrize(("body", "word"), BAD_BODIES)
+async def test_a_bad_body_gets_a_clear_error_in_the_client_s_protocol(start, body, word) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"))
+    async with bench.client.post(f"{bench.url}/v1/chat/completions", data=body) as response:
+        assert response.status == 400
+        error = (await response.json())["error"]
+    assert error["type"] == "invalid_request_error"
+    assert word in error["message"] + str(error["param"])
+    assert "Traceback" not in error["message"]
+    assert not bench.upstream.requests
+    async with bench.chat() as response:
+        assert response.status == 200
+
+
+async def test_a_huge_body_is_refused(start) -> None:
+    bench = await start(max_request_bytes=10_000)
+    async with bench.chat("x" * 20_000) as response:
+        assert response.status in (400, 413)
+        assert "10,000 bytes" in (await response.json())["error"]["message"]
+    assert not bench.upstream.requests
+
+
+async def test_a_decompression_bomb_is_refused(start) -> None:
+    bench = await start(max_request_bytes=100_000)
+    bomb = gzip.compress(b'{"messages": "' + b"x" * 50_000_000 + b'"}')
+    headers = {"Content-Encoding": "gzip"}
+    url = f"{bench.url}/v1/chat/completions"
+    async with bench.client.post(url, data=bomb, headers=headers) as response:
+        assert response.status in (400, 413)
+    assert not bench.upstream.requests
+
+
+async def test_a_compressed_body_is_checked(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("hello"))
+    url, headers = f"{bench.url}/v1/chat/completions", {"Content-Encoding": "gzip"}
+    for text, status in (("BAD", 400), ("good", 200)):
+        body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
+        async with bench.client.post(url, data=gzip.compress(body), headers=headers) as response:
+            assert response.status == status
+    assert json.loads(bench.upstream.requests[0][3])["messages"][0]["content"] == "good"
+    assert "Content-Encoding" not in bench.upstream.requests[0][2]
+
+
+async def test_an_answer_that_comes_compressed_is_checked_all_the_same(start) -> None:
+    bench = await start()
+
+    async def handler(_):
+        data = gzip.compress(json.dumps(completion("BAD")).encode())
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=data, headers=headers)
+
+    bench.upstream.handler = handler
+    async with bench.chat() as response:
+        assert "BAD" not in json.dumps(await response.json())
+        assert response.headers["x-guardrail-action"] == "block"
+
+
+async def test_an_upstream_that_is_down_is_a_502(start) -> None:
+    bench = await start(url="http://127.0.0.1:9")
+    async with bench.chat() as response:
+        assert response.status == 502
+        assert "cannot be reached" in (await response.json())["error"]["message"]
+
+
+async def test_an_upstream_that_is_silent_is_a_504(start) -> None:
+    bench = await start(read_timeout_s=0.2)
+
+    async def handler(_):
+        await asyncio.sleep(5)
+        return web.Response()
+
+    bench.upstream.handler = handler
+    async with bench.chat() as response:
+        assert response.status == 504
+
+
+async def test_an_error_of_the_upstream_comes_through(start) -> None:
+    bench = await start()
+    error = {"error": {"message": "slow down", "type": "rate_limit"}}
+    bench.upstream.answers(error, status=429, **{"Retry-After": "7"})
+    async with bench.chat() as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, "7")
+        assert await response.json() == error
+
+
+async def test_an_answer_that_is_not_json_is_refused_when_the_policy_fails_closed(start) -> None:
+    bench = await start()
+
+    async def handler(_):
+        return web.Response(text="<html>BAD</html>")
+
+    bench.upstream.handler = handler
+    async with bench.chat() as response:
+        assert response.status == 502
+        assert b"BAD" not in await response.read()
+
+
+async def test_an_answer_that_is_too_large_is_refused(start) -> None:
+    bench = await start(max_response_bytes=2_000)
+    bench.upstream.answers(completion("x" * 5_000))
+    async with bench.chat() as response:
+        assert response.status == 502
+
+
+async def test_a_stream_that_is_cut_ends_properly_after_what_was_cleared(start) -> None:
+    bench = await start()
+    bench.upstream.streams([chunk("hello "), chunk("world "), b'data: {"choi'], cut=True)
+    async with bench.chat(stream=True) as response:
+        data = (await response.read()).decode()
+    assert "hello" in data
+    assert '{"choi\n' not in data
+    assert data.endswith("\n\n")
+    assert "error" in data
+
+
+async def test_a_malformed_frame_ends_the_stream_and_nothing_of_it_leaves(start) -> None:
+    bench = await start()
+    bench.upstream.streams([chunk("hello "), b"data: {BAD\n\n", *stream_of("more")])
+    async with bench.chat(stream=True) as response:
+        data = (await response.read()).decode()
+    assert "BAD" not in data
+    assert "more" not in data
+
+
+async def test_a_client_that_leaves_closes_the_upstream_within_a_second(start) -> None:
+    bench = await start()
+    bench.upstream.streams(stream_of(*(["word "] * 2_000)), pause_s=0.01)
+    response = await bench.chat(stream=True)
+    await response.content.read(10)
+    response.close()
+    await asyncio.wait_for(bench.upstream.disconnected.wait(), 1.0)
+
+
+async def test_a_slow_client_stops_the_upstream_instead_of_filling_memory(start) -> None:
+    bench = await start()
+    sent = 0
+
+    async def handler(request):
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(4_000):
+            await response.write(chunk("y" * 10_000))
+            sent += 1
+        return response
+
+    bench.upstream.handler = handler
+    response = await bench.chat(stream=True)
+    await response.content.read(10)
+    await asyncio.sleep(1.5)
+    before = sent
+    await asyncio.sleep(0.5)
+    assert before == sent < 2_000
+    response.close()
+
+
+async def test_a_checker_that_fails_blocks_with_a_valid_answer(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("BOOM"))
+    async with bench.chat() as response:
+        body = await response.json()
+    assert body["choices"][0]["finish_reason"] == "content_filter"
+    async with bench.chat("BOOM") as response:
+        assert response.status == 400
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        metrics = await response.text()
+    assert "guardrail_check_failures_total{" in metrics
+
+
+async def test_two_hundred_streams_do_not_mix(start) -> None:
+    bench = await start()
+
+    async def handler(request):
+        number = (await request.json())["messages"][0]["content"]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for data in stream_of(*([f"<{number}>"] * 30)):
+            await response.write(data)
+            await asyncio.sleep(0)
+        return response
+
+    bench.upstream.handler = handler
+
+    async def one(number: int) -> None:
+        async with bench.chat(f"n{number}", stream=True) as response:
+            data = (await response.read()).decode()
+        assert data.count(f"<n{number}>") == 30
+        assert data.count("<n") == 30
+
+    await asyncio.gather(*(one(n) for n in range(200)))
+
+
+async def test_health_and_readiness_say_what_is_in_force(start) -> None:
+    bench = await start()
+    async with bench.client.get(f"{bench.url}/health/live") as response:
+        assert response.status == 200
+    async with bench.client.get(f"{bench.url}/health/ready") as response:
+        body = await response.json()
+    assert body["policy"].startswith("t@")
+    assert body["model"] == "marker@0"
+
+
+async def test_no_text_and_no_key_reaches_the_log(start, caplog) -> None:
+    caplog.set_level("DEBUG")
+    bench = await start()
+    bench.upstream.answers(completion("zebra answer BOOM"))
+    body = {"messages": [{"role": "user", "content": "yak question"}]}
+    headers = {"Authorization": "Bearer sk-hidden"}
+    url = f"{bench.url}/v1/chat/completions"
+    async with bench.client.post(url, json=body, headers=headers) as response:
+        await response.read()
+    assert "openai.chat" in caplog.text
+    for secret in ("zebra", "yak", "sk-hidden"):
+        assert secret not in caplog.text
+
+
+def test_the_unit_policy_is_what_the_tests_think() -> None:
+    from guardrail.policy import parse_policy
+
+    assert parse_policy(POLICY).rules[0].block == 0.9
