@@ -24,8 +24,9 @@ _RESUMED = 1 << 24  # added to `sub` each time that a channel resumes after its 
 _TAIL_CHARS = 200  # what a resumed channel repeats: more than the longest planted phrase tested
 
 _LABELS = frozenset(
-    {"type", "id", "format", "signature", "status", "encrypted_content", "file_id", "item_id"}
-)
+    {"type", "id", "format", "signature", "status", "encrypted_content", "encrypted_index",
+     "file_id", "item_id"}
+)  # fmt: skip
 
 
 class Reading:
@@ -79,11 +80,12 @@ class Reading:
             value: Any JSON; every string in it counts, labels apart.
             sub: Second index.
         """
-        for text in strings(value, _LABELS):
-            self.beside(index, kind, text, sub)
+        had = {text for channel, text in self.texts if channel.index == index}
+        new = [text for text in strings(value, _LABELS) if text not in had]
+        self.text(index, kind, "\n".join(new), sub)
 
     def beside(self, index: int, kind: ChannelKind, text: str, sub: int = SIDE) -> None:
-        """Add one such text."""
+        """Add a text unless it is part of one that the frame has already."""
         if text and not any(text in had for channel, had in self.texts if channel.index == index):
             self.texts.append((Channel(index, kind, sub), text))
 

@@ -13,8 +13,6 @@ from guardrail.wire.json import clean, is_plain, optional, parse_object, strict_
 
 __all__ = ["SegmentList", "read_body", "request_of"]
 
-_UNKNOWN_CHARS = 16  # shorter strings in fields that we do not know are settings, not texts
-
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
@@ -111,7 +109,7 @@ class SegmentList:
             if key in known:
                 continue
             for text in strings(value):
-                if len(text) >= _UNKNOWN_CHARS and not is_plain(text):
+                if not is_plain(text):  # a plain word is a setting
                     self.add(text, role, turn=turn, sub=SIDE, always=turn < 0)
 
     def build(self) -> tuple[tuple[Segment, ...], str | None]:

@@ -1,0 +1,188 @@
+"""The official SDKs as judges: bytes in, what their own stream parsers make of them out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+
+from guardrail.wire import Reply
+
+
+@dataclass
+class Seen:
+    """What a client has at the end of a stream."""
+
+    reasons: dict[int, str | None] = field(default_factory=dict)
+    text: str = ""
+    refusal: str = ""
+    final: Any = None
+    usage: Any = None
+
+
+class Canned:
+    """A transport that answers every request with one reply."""
+
+    def __init__(self) -> None:
+        self.reply = Reply(200, b"{}")
+
+    def __call__(self, _request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-type": self.reply.content_type}
+        return httpx2.Response(self.reply.status, headers=headers, content=self.reply.body)
+
+
+_CANNED = Canned()
+_OPENAI = openai.OpenAI(
+    api_key="k",
+    base_url="http://test/v1",
+    max_retries=0,
+    http_client=httpx2.Client(transport=httpx2.MockTransport(_CANNED)),
+)
+_ANTHROPIC = anthropic.Anthropic(
+    api_key="k",
+    base_url="http://test",
+    max_retries=0,
+    http_client=httpx2.Client(transport=httpx2.MockTransport(_CANNED)),
+)
+
+
+def _stream(body: bytes) -> None:
+    _CANNED.reply = Reply(200, body, "text/event-stream; charset=utf-8")
+
+
+def read_chat(body: bytes) -> Seen:
+    _stream(body)
+    seen = Seen()
+    with _OPENAI.chat.completions.stream(
+        model="m", messages=[{"role": "user", "content": "x"}]
+    ) as stream:
+        for event in stream:
+            if event.type == "chunk":
+                seen.usage = event.chunk.usage or seen.usage
+        # get_final_completion raises on `length` and `content_filter` by design
+        final = stream.current_completion_snapshot
+    for choice in final.choices:
+        seen.reasons[choice.index] = choice.finish_reason
+        seen.text += choice.message.content or ""
+        seen.refusal += choice.message.refusal or ""
+    seen.final = final
+    return seen
+
+
+def read_completions(body: bytes) -> Seen:
+    _stream(body)
+    seen = Seen()
+    said: dict[int, str] = {}
+    for chunk in _OPENAI.completions.create(model="m", prompt="x", stream=True):
+        for choice in chunk.choices:
+            said[choice.index] = said.get(choice.index, "") + choice.text
+            if choice.finish_reason:
+                assert choice.index not in seen.reasons
+                seen.reasons[choice.index] = choice.finish_reason
+    seen.text = "".join(said[index] for index in sorted(said))
+    return seen
+
+
+def read_responses(body: bytes) -> Seen:
+    _stream(body)
+    seen = Seen()
+    numbers = []
+    with _OPENAI.responses.stream(model="m", input="x") as stream:
+        for event in stream:
+            numbers.append(event.sequence_number)
+            if event.type in ("response.completed", "response.incomplete", "response.failed"):
+                seen.final = event.response
+    assert numbers == sorted(numbers)
+    response = seen.final
+    details = response.incomplete_details
+    seen.reasons[0] = details.reason if details else response.status
+    seen.text = response.output_text
+    for item in response.output:
+        if item.type == "message":
+            seen.refusal += "".join(p.refusal for p in item.content if p.type == "refusal")
+    seen.usage = response.usage
+    return seen
+
+
+def read_anthropic(body: bytes) -> Seen:
+    _stream(body)
+    seen = Seen()
+    with _ANTHROPIC.messages.stream(
+        model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}]
+    ) as stream:
+        opened: set[int] = set()
+        stopped = False
+        for event in stream:
+            assert not stopped
+            if event.type == "content_block_start":
+                assert event.index == len(opened)
+                opened.add(event.index)
+            stopped = event.type == "message_stop"
+        assert stopped
+        final = stream.get_final_message()
+    seen.reasons[0] = final.stop_reason
+    seen.text = "".join(b.text for b in final.content if b.type == "text")
+    seen.refusal = (final.stop_details.explanation or "") if final.stop_details else ""
+    seen.usage = final.usage
+    seen.final = final
+    return seen
+
+
+READERS = {
+    "openai.chat": read_chat,
+    "openai.completions": read_completions,
+    "openai.responses": read_responses,
+    "anthropic.messages": read_anthropic,
+}
+
+
+def call(wire: str, reply: Reply) -> Any:
+    """Return what the client's plain call makes of a reply; its own exceptions pass."""
+    _CANNED.reply = reply
+    if wire == "openai.chat":
+        return _OPENAI.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "x"}]
+        )
+    if wire == "openai.completions":
+        return _OPENAI.completions.create(model="m", prompt="x")
+    if wire == "openai.responses":
+        return _OPENAI.responses.create(model="m", input="x")
+    if wire == "openai.embeddings":
+        return _OPENAI.embeddings.create(model="m", input="x", encoding_format="float")
+    if wire == "openai.moderations":
+        return _OPENAI.moderations.create(input="x")
+    return _ANTHROPIC.messages.create(
+        model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}]
+    )
+
+
+def read_async(wire: str, body: bytes) -> list[Any]:
+    """Return the raw events that the asynchronous client yields."""
+    return asyncio.run(_read_async(wire, body))
+
+
+async def _read_async(wire: str, body: bytes) -> list[Any]:
+    canned = Canned()
+    canned.reply = Reply(200, body, "text/event-stream; charset=utf-8")
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(canned)) as http:
+        key: dict[str, Any] = {"api_key": "k", "max_retries": 0, "http_client": http}
+        if wire == "anthropic.messages":
+            client = anthropic.AsyncAnthropic(**key, base_url="http://test")
+            stream: Any = await client.messages.create(
+                model="m", max_tokens=9, stream=True, messages=[{"role": "user", "content": "x"}]
+            )
+        else:
+            own = openai.AsyncOpenAI(**key, base_url="http://test/v1")
+            if wire == "openai.chat":
+                stream = await own.chat.completions.create(
+                    model="m", stream=True, messages=[{"role": "user", "content": "x"}]
+                )
+            elif wire == "openai.responses":
+                stream = await own.responses.create(model="m", input="x", stream=True)
+            else:
+                stream = await own.completions.create(model="m", prompt="x", stream=True)
+        return [event async for event in stream]
