@@ -31,7 +31,7 @@ _FETCH = "reinstall guardrail, fetch the bundle anew, or name another with --bun
 
 
 def _digest(path: Path) -> str:
-    with open(path, "rb") as data:
+    with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 

@@ -132,7 +132,7 @@ class Calibration:
     def identity(cls, outputs: Sequence[str]) -> Calibration:
         """Return the calibration that changes nothing."""
         plain = tuple(Platt() for _ in outputs)
-        return cls(tuple(outputs), {group: plain for group in GROUPS})
+        return cls(tuple(outputs), dict.fromkeys(GROUPS, plain))
 
     def apply(self, logits: NDArray[Any], role: str) -> Floats:
         """Calibrate the logits of texts of one role.
@@ -176,14 +176,14 @@ class Calibration:
             if raw["format"] != FORMAT:
                 raise BundleError(f"{place}: format {raw['format']!r}; this release reads {FORMAT}")
             tables = {
-                group: tuple(
-                    Platt(*map(float, raw["groups"][group][name])) for name in outputs
-                )
+                group: tuple(Platt(*map(float, raw["groups"][group][name])) for name in outputs)
                 for group in GROUPS
             }
         except (KeyError, TypeError, ValueError) as error:
             fix = "train the bundle again or fetch it anew"
-            raise BundleError(f"{place}: {error!r} is missing or no pair of numbers; {fix}") from error
+            raise BundleError(
+                f"{place}: {error!r} is missing or no pair of numbers; {fix}"
+            ) from error
         return cls(tuple(outputs), tables)
 
 

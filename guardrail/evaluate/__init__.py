@@ -1,0 +1,1 @@
+"""Measures and reports; torch-free. Knows nothing of the proxy."""

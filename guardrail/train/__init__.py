@@ -1,0 +1,1 @@
+"""Training of the embedded classifier; behind the ``[train]`` extra. Knows no proxy."""

@@ -98,9 +98,7 @@ def _cut(ids: list[int], limit: int, example: Example, rng: Random, share: float
     return ids
 
 
-def encode_example(
-    tokenizer: Tokenizer, example: Example, max_tokens: int
-) -> Encoded:
+def encode_example(tokenizer: Tokenizer, example: Example, max_tokens: int) -> Encoded:
     """Encode an example whole, cut to ``max_tokens`` from its start; for evaluation."""
     ids = tokenizer.encode(example.text, add_special_tokens=False).ids
     prompt = _prompt_ids(tokenizer, example)
@@ -178,7 +176,7 @@ class Batcher:
         self._source = source
         self._tokenizer = tokenizer
         self._settings = settings
-        self._rng = Random(seed)
+        self._rng = Random(seed)  # noqa: S311
 
     def _prepare(self, example: Example) -> _Ready | None:
         s, rng = self._settings, self._rng

@@ -43,7 +43,9 @@ WRAPPERS = "wrappers"
 DEV_SHARE = 0.12
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_FIELDS = frozenset("family label role text prompt also slots lang wrapper".split())
+_FIELDS = frozenset(
+    ["family", "label", "role", "text", "prompt", "also", "slots", "lang", "wrapper"]
+)
 _ROLES = frozenset(("user", "assistant", "text"))
 
 # Keys that a text about another key may well have too; all others are weak negatives.
@@ -126,7 +128,7 @@ def is_dev(family: str) -> bool:
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8") as lines:
+    with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 raw = json.loads(line)

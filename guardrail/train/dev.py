@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from random import Random
 
 from guardrail.train.corpus import Line, Wrapper, corpus_example, expansions
 from guardrail.train.mixture import Mixture, Shares
@@ -40,6 +39,6 @@ def dev_examples(
     wrapped: list[Example] = []
     if around and (held or ours):
         only = Shares(corpus=0.0, benign=0.0, wrapped=1.0)
-        mixture = Mixture(held, ours, around, Random(seed).randrange(2**31), only)
+        mixture = Mixture(held, ours, around, seed, only)
         wrapped = [mixture.draw() for _ in range(WRAPPED)]
     return [e for e in [*held, *twins, *wrapped] if (e.weights >= 0.99).any()]

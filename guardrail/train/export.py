@@ -22,7 +22,7 @@ OPSET = 17
 _log = logging.getLogger(__name__)
 
 
-class _Served(torch.nn.Module):
+class _Served(torch.nn.Module):  # type: ignore[misc]
     """The network as it is served: integer masks in, the named results out."""
 
     def __init__(self, model: GuardModel, results: int) -> None:

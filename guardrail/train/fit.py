@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -154,7 +153,7 @@ class _Average:
 def _save(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def fit(
@@ -233,7 +232,7 @@ def _step(
         states = model.states(batch.input_ids, batch.token_type_ids, batch.visible)
     logits, _, _ = model.judge(states, batch.pool_mask)
     loss = loss_of(logits, batch, s)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

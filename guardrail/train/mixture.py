@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-
 from guardrail.train.corpus import BENIGN, Line, Wrapper, corpus_example, fill, wrap
 from guardrail.train.rows import INDEX, Example
 from guardrail.types import UNSAFE
@@ -39,6 +38,9 @@ EMPHASIS = {
     "tensor_trust": 0.7,
 }
 
+CORE_CHARS = 250
+"""Longest request that is put into a wrapper."""
+
 SLOT = "[INSERT PROMPT HERE]"
 _SLOT_BEFORE_CHARS, _SLOT_AFTER_CHARS = 700, 400
 
@@ -62,16 +64,16 @@ class _Cycle:
     """Draws without replacement, and starts over when all were drawn."""
 
     def __init__(self, items: Sequence[int], rng: Random) -> None:
-        self._items = list(items)
+        self.items = list(items)
         self._rng = rng
-        self._next = len(self._items)
+        self._next = len(self.items)
 
     def draw(self) -> int:
-        if self._next >= len(self._items):
-            self._rng.shuffle(self._items)
+        if self._next >= len(self.items):
+            self._rng.shuffle(self.items)
             self._next = 0
         self._next += 1
-        return self._items[self._next - 1]
+        return self.items[self._next - 1]
 
 
 class Mixture:
@@ -93,7 +95,7 @@ class Mixture:
         seed: int,
         shares: Shares | None = None,
     ) -> None:
-        self._rng = Random(seed)
+        self._rng = Random(seed)  # noqa: S311
         self._examples = examples
         self._lines = lines
         self._wrappers = wrappers
@@ -126,11 +128,11 @@ class Mixture:
     def _find_cores(self) -> dict[bool, list[Example | Line]]:
         cores: dict[bool, list[Example | Line]] = {True: [], False: []}
         for example in self._examples:
-            if example.role == "user" and len(example.text) < 250 and SLOT not in example.text:
-                if example.weights[INDEX[UNSAFE]] == 1.0:
-                    cores[bool(example.targets[INDEX[UNSAFE]] > 0.5)].append(example)
+            short = example.role == "user" and len(example.text) < CORE_CHARS
+            if short and SLOT not in example.text and example.weights[INDEX[UNSAFE]] == 1.0:
+                cores[bool(example.targets[INDEX[UNSAFE]] > 0.5)].append(example)
         for line in self._lines:
-            if line.role == "user" and len(line.text) < 250 and line.key not in _ATTACKS:
+            if line.role == "user" and len(line.text) < CORE_CHARS and line.key not in _ATTACKS:
                 # Three times: twins tell more than rows do.
                 cores[line.violates].extend([line] * 3)
         return cores
@@ -162,7 +164,7 @@ class Mixture:
         if self._twins and at < shares.wrapped + shares.corpus:
             line = self._lines[self._rng.choice(self._twins).draw()]
             return corpus_example(line, *fill(line, self._rng))
-        if self._benign._items and at < shares.wrapped + shares.corpus + shares.benign:
+        if self._benign.items and at < shares.wrapped + shares.corpus + shares.benign:
             line = self._lines[self._benign.draw()]
             return corpus_example(line, *fill(line, self._rng))
         (cycle,) = self._rng.choices(self._groups, self._group_weights)
@@ -188,5 +190,3 @@ def _wrapped_example(core: Example, text: str, *, adversarial: bool, harmful: bo
     return replace(
         core, text=text, role="user", targets=targets, weights=weights, group="wrapped/user"
     )
-
-

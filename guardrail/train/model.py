@@ -65,7 +65,7 @@ class EncoderConfig:
         return asdict(self)
 
 
-class _Dropout(nn.Module):
+class _Dropout(nn.Module):  # type: ignore[misc]
     """Dropout whose mask comes from random bytes: on a CPU, torch's own costs a tenth of a step."""
 
     def __init__(self, rate: float) -> None:
@@ -83,7 +83,7 @@ class _Dropout(nn.Module):
         return states * ((noise >= self.cut).to(states.dtype) * (256.0 / (256 - self.cut)))
 
 
-class _Embeddings(nn.Module):
+class _Embeddings(nn.Module):  # type: ignore[misc]
     def __init__(self, c: EncoderConfig, dropout: float) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(c.vocab, c.hidden)
@@ -96,10 +96,10 @@ class _Embeddings(nn.Module):
         positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         states = self.word_embeddings(input_ids) + self.token_type_embeddings(token_type_ids)
         states = states + self.position_embeddings(positions)
-        return cast(Tensor, self.dropout(self.LayerNorm(states)))
+        return cast("Tensor", self.dropout(self.LayerNorm(states)))
 
 
-class _Layer(nn.Module):
+class _Layer(nn.Module):  # type: ignore[misc]
     def __init__(self, c: EncoderConfig, dropout: float) -> None:
         super().__init__()
         self.heads = c.heads
@@ -134,10 +134,10 @@ class _Layer(nn.Module):
         mixed = self.attended(self.attend(states, bias, fused=fused))
         states = self.attended_norm(states + self.dropout(mixed))
         inner = self.outer(functional.gelu(self.inner(states)))
-        return cast(Tensor, self.outer_norm(states + self.dropout(inner)))
+        return cast("Tensor", self.outer_norm(states + self.dropout(inner)))
 
 
-class GuardModel(nn.Module):
+class GuardModel(nn.Module):  # type: ignore[misc]
     """Encoder, and for each output a learned query that pools the judged tokens.
 
     With token states ``h_t`` and the judged positions ``t``, output ``k`` is
@@ -182,7 +182,7 @@ class GuardModel(nn.Module):
             bias = bias.to(torch.get_autocast_dtype(states.device.type))
         for layer in self.layers:
             states = layer(states, bias, fused=self.fused)
-        return cast(Tensor, states)
+        return cast("Tensor", states)
 
     def judge(self, states: Tensor, pool_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn token states into outputs; see `forward`."""

@@ -1,4 +1,4 @@
-"""Reads rows of labelled text and turns their labels into masked targets.
+"""Turns the labels of rows into masked targets.
 
 A label is worth what its source says: a key that a source never looked at is unknown, not
 absent. Every target therefore has a weight, 0 where nothing is known.
@@ -6,18 +6,14 @@ absent. Every target therefore has a weight, 0 where nothing is known.
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrail.errors import DataError
-from guardrail.taxonomy import CATEGORIES, KEYS, Family
+from guardrail.evaluate.rows import HAZARDS, Row, read_rows
+from guardrail.taxonomy import KEYS
 from guardrail.types import UNSAFE
 
 __all__ = ["OUTPUTS", "Example", "Row", "example", "read_rows"]
@@ -26,7 +22,6 @@ OUTPUTS: tuple[str, ...] = (UNSAFE, *KEYS)
 """Names of the model's outputs, in order."""
 
 INDEX = {name: position for position, name in enumerate(OUTPUTS)}
-HAZARDS = tuple(k for k in KEYS if CATEGORIES[k].family is Family.HAZARD)
 
 # Keys that a text judged harmless overall almost surely does not have either; half weight,
 # since no annotator was asked. Profanity and the two attack keys are not among them: a harmless
@@ -43,39 +38,42 @@ IMPLIED_WEIGHT = 0.5
 
 # Keys with too few labelled positives: keyword labels help there, at a third of a label's worth.
 THIN = frozenset(
-    "indiscriminate_weapons sex_crimes child_exploitation self_harm sexual_content defamation "
-    "intellectual_property elections misinformation".split()
+    [
+        "indiscriminate_weapons",
+        "sex_crimes",
+        "child_exploitation",
+        "self_harm",
+        "sexual_content",
+        "defamation",
+        "intellectual_property",
+        "elections",
+        "misinformation",
+    ]
 )
 THIN_WEIGHT = 0.3
 
 # Sources whose rows are plain requests, posts or answers by the way they were made, so that the
 # attack keys are negative although nobody labelled them.
 PLAIN = frozenset(
-    "gpteacher_codegen gpteacher_roleplay wiki_talk_context_toxicity sms_spam aart harmfulqa "
-    "catqa advbench davidson_hate_offensive paradetox cyberseceval_frr diasafety".split()
+    [
+        "gpteacher_codegen",
+        "gpteacher_roleplay",
+        "wiki_talk_context_toxicity",
+        "sms_spam",
+        "aart",
+        "harmfulqa",
+        "catqa",
+        "advbench",
+        "davidson_hate_offensive",
+        "paradetox",
+        "cyberseceval_frr",
+        "diasafety",
+    ]
 )
 PLAIN_WEIGHT = 0.3
 
 # Toxic comments without an overall label: moderation rules count most of them, not all.
 TOXIC_UNSAFE_WEIGHT = {"paradetox": 0.3, "paradetox_cannot_rewrite": 0.4}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One labelled row of a data file, in the format that ``docs`` describe."""
-
-    id: str
-    source: str
-    license: str
-    role: str
-    text: str
-    prompt: str | None
-    unsafe: int | None
-    categories: tuple[str, ...]
-    known: tuple[str, ...]
-    weak: tuple[str, ...]
-    split: str
-    lang: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,51 +100,6 @@ class Example:
     def positive(self) -> bool:
         """Whether any known target is positive."""
         return bool(((self.targets > 0.5) & (self.weights > 0)).any())
-
-
-def _parse(raw: dict[str, Any]) -> Row:
-    return Row(
-        id=str(raw["id"]),
-        source=str(raw["source"]),
-        license=str(raw.get("license") or "unstated"),
-        role=str(raw["role"]),
-        text=str(raw["text"]),
-        prompt=raw.get("prompt"),
-        unsafe=raw["unsafe"],
-        categories=tuple(raw.get("categories") or ()),
-        known=tuple(raw.get("categories_known") or ()),
-        weak=tuple(raw.get("weak_categories") or ()),
-        split=str(raw.get("split") or "train"),
-        lang=str(raw.get("lang") or "en"),
-    )
-
-
-def read_rows(path: Path, on_line: Callable[[], None] | None = None) -> Iterator[Row]:
-    """Read labelled rows from a JSONL file, plain or gzipped.
-
-    Args:
-        path: The file.
-        on_line: Called after each line, for a progress bar.
-
-    Yields:
-        The rows in file order.
-
-    Raises:
-        DataError: The file is missing, or a line is not a row; names file and line.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield _parse(json.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
-                    fix = "each line is an object with id, source, role, text and unsafe"
-                    raise DataError(f"{path}:{number}: {error!r}; {fix}") from error
-                if on_line is not None:
-                    on_line()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; name an existing file") from error
 
 
 def _set(

@@ -1,0 +1,123 @@
+"""Writes the model card of a bundle from its manifest and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from guardrail.classifier.bundle import Bundle
+from guardrail.evaluate.report import Measured, markdown
+
+__all__ = ["card"]
+
+_INTENDED = """\
+A small text classifier that gives calibrated probabilities that a text is unsafe, and that it
+falls under each of {categories} hazard categories. It is the embedded classifier of `guardrail`,
+for user requests, assistants' answers (judged together with the request before) and other
+texts. It is one layer of defence and no authority over people: do not use it to
+punish, to profile, or where a wrong verdict cannot be appealed.
+"""
+
+_HOW = """\
+- Encoder: {base}, fine-tuned; 6 layers, 384 wide, uncased word pieces; mostly English.
+- Input: `[CLS] text [SEP]`, or `[CLS] prompt [SEP] answer [SEP]` with token type 1 for the
+  answer. Windows of {max_tokens} tokens that overlap by {overlap}; the highest probability counts.
+- Outputs: one attention-pooled logit for each of {outputs} names, the mean token state
+  (`embedding`), and what each token adds to each logit (`token_logits`).
+- Training: masked binary cross-entropy on sources balanced by temperature, contrast twins,
+  requests inside harmless and adversarial wrappers, spelling changes and crops; a share of the
+  batches with block-causal attention. {steps:,} steps, {examples:,} examples, seed {seed}.
+- Int8 weights for each channel, activations quantised dynamically, the heads in fp32. An
+  activation's scale depends on the whole batch, so probabilities move in the third digit
+  with what else is in it.
+- Calibration: slope and offset for each output and role, shrunk to the estimate over all
+  roles, fitted after quantisation on the development set.
+"""
+
+_LIMITS = """\
+- The development set shares its sources with the training set, apart from the contrast
+  families, which are held out whole. Its measures flatter. Its classes are more balanced than
+  real traffic, where harm is rare: probabilities are then too high until recalibrated.
+- Labels come from many sources that do not mean one thing by "unsafe", some are made by
+  models or rules, and spot checks found 10 to 25% of some sources wrong.
+- Some categories rest almost wholly on the contrast corpus (indiscriminate weapons, graphic
+  violence, defamation, elections, intellectual property, child exploitation): expect less of
+  them on texts of another style.
+- Languages besides English are incidental. Spelling tricks beyond those trained on,
+  ciphers, and harm that only shows over several turns will be missed.
+- Several sources mark African-American English and reclaimed words as offensive.
+"""
+
+
+def card(bundle: Bundle, measured: Sequence[Measured]) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        bundle: The calibrated bundle.
+        measured: Its measures on the development set.
+    """
+    training = bundle.manifest.get("training", {})
+    how = _HOW.format(
+        base=training.get("base_model", "BERT"),
+        max_tokens=bundle.max_tokens,
+        overlap=bundle.overlap_tokens,
+        outputs=len(bundle.outputs),
+        steps=training.get("steps", 0),
+        examples=training.get("examples", 0),
+        seed=training.get("seed", 0),
+    )
+    parts = [
+        f"# {bundle.name} {bundle.version}\n",
+        _INTENDED.format(categories=len(bundle.outputs) - 1),
+        "## How it works\n",
+        how,
+        "## Measures on the development set\n",
+        "AUPRC is average precision; brackets hold 95% bootstrap intervals. `overall`, roles and\n"
+        "sources measure `unsafe`; each category measures itself. Calibration was fitted on\n"
+        "these same rows, so that ECE and Brier say how well two numbers for each output and\n"
+        "role can fit, not how well they carry over.\n",
+        markdown(measured),
+        *_more(training),
+        "## Limits\n",
+        _LIMITS,
+        "## Training data\n",
+        _sources(training),
+        "## Licence\n",
+        "Apache-2.0, as the package and the base encoder. The licences of the data are above;\n"
+        "no text of theirs is part of this bundle.\n",
+    ]
+    return "\n".join(parts)
+
+
+def _more(training: dict[str, Any]) -> list[str]:
+    gauge = training.get("gauge")
+    if not gauge:
+        return []
+    lines = [
+        "## Measures on sources kept out of training\n",
+        "Sources that no weight and no calibration has seen. They guided development.\n",
+        "| set | rows | positive | AUPRC | best F1 | recall at 1% FPR |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    lines.extend(
+        f"| {g['set']} | {g['rows']:,} | {g['positives']:,} | {g['auprc']:.3f} "
+        f"| {g['best_f1']:.3f} | {g['recall_at_1_fpr']:.3f} |"
+        for g in gauge
+    )
+    return ["\n".join(lines) + "\n"]
+
+
+def _sources(training: dict[str, Any]) -> str:
+    corpus = training.get("corpus", {})
+    lines = [
+        f"The contrast corpus of this package: {corpus.get('lines', 0):,} lines, of which "
+        f"{corpus.get('held_out_lines', 0):,} are held out, and {corpus.get('wrappers', 0):,} "
+        f"wrappers ({corpus.get('license', 'Apache-2.0')}). Besides it:\n",
+        "| source | licence | training rows | development rows |",
+        "|---|---|---:|---:|",
+    ]
+    lines.extend(
+        f"| {s['source']} | {s['license']} | {s['train_rows']:,} | {s['dev_rows']:,} |"
+        for s in training.get("sources", ())
+    )
+    return "\n".join(lines) + "\n"

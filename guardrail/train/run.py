@@ -1,0 +1,253 @@
+"""The whole of training as one call: read, fit, export, quantise, calibrate, measure, describe."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from guardrail import __version__
+from guardrail.classifier.bundle import Bundle, seal
+from guardrail.errors import DataError
+from guardrail.evaluate.report import Measured, Table, as_json, measure, write_json
+from guardrail.train.batches import Batcher, BatchSettings
+from guardrail.train.build import CERTAIN, NAME, build
+from guardrail.train.card import card
+from guardrail.train.corpus import CORPUS, Line, Wrapper, read_corpus, read_wrappers
+from guardrail.train.dev import dev_examples
+from guardrail.train.fit import FitSettings, Progress, fit, keep_memory
+from guardrail.train.mixture import Mixture
+from guardrail.train.model import GuardModel, base_folder, load_base
+from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
+
+__all__ = ["Report", "TrainSettings", "finish", "train"]
+
+_log = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
+CARD = "MODEL_CARD.md"
+Tell = Callable[[str, int], None]
+"""Told of progress: what is going on, and how many rows of it were done."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """What to train on, and how.
+
+    Args:
+        data: Labelled files; their ``train`` rows are fitted, their ``dev`` rows calibrate.
+        out: The bundle folder to write.
+        work: Checkpoints and intermediate graphs.
+        base: Folder of the base encoder; None for the packaged one.
+        corpus: Folder of the contrast corpus.
+        fit: The loop's settings.
+        batches: The batches' settings.
+        resume: Whether to go on from a checkpoint in ``work``.
+        threads: CPU threads; None leaves torch's default.
+    """
+
+    data: tuple[Path, ...]
+    out: Path
+    work: Path
+    base: Path | None = None
+    corpus: Path = CORPUS
+    fit: FitSettings = field(default_factory=FitSettings)
+    batches: BatchSettings = field(default_factory=BatchSettings)
+    resume: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came out.
+
+    Args:
+        bundle: The finished bundle.
+        progress: Where the fit ended.
+        measured: Its measures on the development set.
+    """
+
+    bundle: Bundle
+    progress: Progress
+    measured: tuple[Measured, ...]
+
+
+def train(
+    settings: TrainSettings,
+    on_step: Callable[[Progress], None] | None = None,
+    tell: Tell | None = None,
+) -> Report:
+    """Fit a bundle from labelled files and the contrast corpus.
+
+    Args:
+        settings: What and how.
+        on_step: Called after each step of the fit.
+        tell: Told of the other stages.
+
+    Returns:
+        The bundle and its measures.
+
+    Raises:
+        DataError: A data or corpus file cannot be used.
+    """
+    rows = _rows(settings.data, tell)
+    lines, wrappers = read_corpus(settings.corpus), read_wrappers(settings.corpus)
+    base = settings.base or base_folder()
+    device = _prepare(settings)
+    model = load_base(base, OUTPUTS).to(device)
+    model.fused = device.type == "cuda"
+    batches = _batches(settings, base, rows, lines, wrappers)
+    progress = fit(
+        model, batches, settings.fit, settings.work, resume=settings.resume, on_step=on_step
+    )
+    model.to("cpu")
+    provenance = {
+        "version": __version__,
+        "training": provenance_of(settings, rows, lines, wrappers, progress),
+    }
+    dev = dev_examples(rows, lines, wrappers)
+    return finish(model, base / "tokenizer.json", settings, dev, provenance, progress, tell)
+
+
+def finish(
+    model: GuardModel,
+    tokenizer: Path,
+    settings: TrainSettings,
+    dev: Sequence[Example],
+    provenance: dict[str, Any],
+    progress: Progress,
+    tell: Tell | None = None,
+) -> Report:
+    """Turn a fitted network into a measured and described bundle.
+
+    Args:
+        model: The fitted network, on the CPU.
+        tokenizer: Its ``tokenizer.json``.
+        settings: Where to write.
+        dev: Development examples, for calibration and measures.
+        provenance: ``version`` and ``training`` of the manifest.
+        progress: Where the fit ended.
+        tell: Told of progress.
+    """
+    if not dev:
+        raise DataError(f"{settings.data[0]}: no row has split dev; calibration needs some")
+    on_done = None if tell is None else (lambda done: tell("calibrating", done))
+    manifest = {"name": NAME, **provenance}
+    bundle, logits = build(
+        model, tokenizer, settings.out, settings.work / "graphs", dev, manifest, on_done
+    )
+    table = dev_table(bundle, dev, logits)
+    measured = tuple(measure(table, rounds=100))
+    write_json(settings.out / METRICS, as_json(measured))
+    text = card(bundle, measured)
+    (settings.out / CARD).write_text(text, encoding="utf-8")
+    seal(settings.out, {k: v for k, v in bundle.manifest.items() if k not in ("format", "files")})
+    return Report(Bundle.open(settings.out), progress, measured)
+
+
+def dev_table(bundle: Bundle, dev: Sequence[Example], logits: NDArray[np.float32]) -> Table:
+    """Return calibrated probabilities and certain labels of development examples."""
+    probabilities = np.zeros(logits.shape)
+    roles = np.array([e.role for e in dev])
+    for role in set(roles):
+        here = roles == role
+        probabilities[here] = bundle.calibration.apply(logits[here], str(role))
+    targets = np.stack([e.targets for e in dev]).astype(np.float64)
+    targets[np.stack([e.weights for e in dev]) < CERTAIN] = np.nan
+    sources = tuple(e.group.split("/")[0] for e in dev)
+    return Table(bundle.outputs, probabilities, targets, tuple(e.role for e in dev), sources)
+
+
+def provenance_of(
+    settings: TrainSettings,
+    rows: Sequence[Row],
+    lines: Sequence[Line],
+    wrappers: Sequence[Wrapper],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Return what a bundle says of its training: sources, licences, counts, seed and steps."""
+    counts = Counter((r.source, r.license, r.split) for r in rows)
+    sources = sorted({(source, license_) for source, license_, _ in counts})
+    return {
+        "base_model": "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+        "seed": settings.fit.seed,
+        "steps": progress.step,
+        "examples": progress.examples,
+        "settings": {**asdict(settings.fit), "batches": asdict(settings.batches)},
+        "corpus": {
+            "lines": len(lines),
+            "held_out_lines": sum(line.dev for line in lines),
+            "wrappers": len(wrappers),
+            "license": "Apache-2.0",
+        },
+        "sources": [
+            {
+                "source": source,
+                "license": license_,
+                "train_rows": counts[source, license_, "train"],
+                "dev_rows": counts[source, license_, "dev"],
+            }
+            for source, license_ in sources
+        ],
+    }
+
+
+def _rows(files: Sequence[Path], tell: Tell | None) -> list[Row]:
+    rows: list[Row] = []
+    for path in files:
+        rows.extend(read_rows(path))
+        if tell is not None:
+            tell("reading", len(rows))
+    return rows
+
+
+def _prepare(settings: TrainSettings) -> torch.device:
+    settings.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.fit.seed)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if torch.cuda.is_available():
+        _log.info("training on CUDA")
+        return torch.device("cuda")
+    keep_memory()
+    return torch.device("cpu")
+
+
+def _batches(
+    settings: TrainSettings,
+    base: Path,
+    rows: Sequence[Row],
+    lines: Sequence[Line],
+    wrappers: Sequence[Wrapper],
+) -> Any:
+    examples = [example(row) for row in rows if row.split == "train"]
+    if not any(e.weights.any() for e in examples):
+        raise DataError(f"{settings.data[0]}: no labelled row of split train")
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # A resumed run must not draw again what it has already seen.
+    seed = settings.fit.seed + _steps_done(settings)
+    mixture = Mixture(
+        examples,
+        [line for line in lines if not line.dev],
+        [wrapper for wrapper in wrappers if not wrapper.dev],
+        seed,
+    )
+    return iter(Batcher(iter(mixture), tokenizer, settings.batches, seed))
+
+
+def _steps_done(settings: TrainSettings) -> int:
+    path = settings.work / "checkpoint.pt"
+    if not (settings.resume and path.is_file()):
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return int(state["progress"]["step"])
