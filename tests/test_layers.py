@@ -24,6 +24,7 @@ RANKS = {
     "stream": 3,
     "wire": 3,
     "check": 4,
+    "relay": 4,
     "sdk": 5,
     "proxy": 5,
     "audit": 5,
@@ -42,7 +43,7 @@ ONLY_IN = {
     "transformers": {"train/"},
     "optimum": {"train/"},
     "aiohttp": {"proxy/"},
-    "asyncio": {"check.py", "proxy/", "sdk/", "audit/", "cli/"},
+    "asyncio": {"check.py", "relay.py", "proxy/", "sdk/", "audit/", "cli/"},
 }
 """The only files, or folders, that may import a module."""
 

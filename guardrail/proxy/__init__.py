@@ -1,8 +1,8 @@
 """The drop-in proxy in front of an LLM API.
 
-`settings` says what to run, `app` routes, `upstream` speaks to the API, `relay` is the one
-loop through which every answer goes, `metrics` counts. These are the only importers of the
-aiohttp server and client. This room knows no training code.
+`settings` says what to run, `app` routes, `upstream` speaks to the API, `answer` takes an answer
+through the relay, `metrics` counts. These are the only importers of the aiohttp server and
+client. This room knows no training code.
 """
 
 from guardrail.proxy.app import make_app, serve

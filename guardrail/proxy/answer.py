@@ -7,35 +7,24 @@ the answer, what the dialect says an ended answer looks like.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
 
 from guardrail.check import Checker
-from guardrail.decide import decide_failure
 from guardrail.errors import WireError
-from guardrail.policy import Mode, Policy
-from guardrail.proxy.relay import Relay, Result, Unreadable
+from guardrail.policy import Policy
 from guardrail.proxy.upstream import UpstreamError, explain
-from guardrail.stream import Check, StreamGuard, StreamSettings
-from guardrail.stream import Mode as StreamMode
+from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
+from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
 from guardrail.wire import Notice, RefusalStyle, Wire, WireRequest, WireStream
 
 log = logging.getLogger("guardrail.proxy")
 
-__all__ = ["Answer", "Notices", "StreamSink", "WholeSink", "stream_settings"]
-
-
-def stream_settings(policy: Policy) -> StreamSettings:
-    """Return how an answer is held; a policy that cannot block it never delays it."""
-    values = asdict(policy.stream)
-    mode = StreamMode(values.pop("mode"))
-    if policy.mode is Mode.MONITOR or not policy.may_block(Direction.OUTPUT):
-        mode = StreamMode.MONITOR
-    return StreamSettings(mode=mode, **values)
+__all__ = ["Answer", "Notices", "StreamSink", "WholeSink"]
 
 
 class Notices:
@@ -268,12 +257,12 @@ class Answer:
 
     async def _frames(
         self, upstream: aiohttp.ClientResponse, stream: WireStream
-    ) -> AsyncIterator[Sequence[Frame]]:
+    ) -> AsyncGenerator[Sequence[Frame], None]:
         """Yield the frames of a streamed answer, read by read."""
         try:
             async for data in upstream.content.iter_any():
-                yield self._readable(stream.feed(data))
-            yield self._readable(stream.flush())
+                yield readable(self.policy, stream.feed(data))
+            yield readable(self.policy, stream.flush())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain(error) from error
         except WireError as error:
@@ -281,25 +270,14 @@ class Answer:
         if not stream.complete():
             raise UpstreamError("broken", 502, "The model API broke off its answer.")
 
-    async def _frame(self, body: bytes) -> AsyncIterator[Sequence[Frame]]:
+    async def _frame(self, body: bytes) -> AsyncGenerator[Sequence[Frame], None]:
         """Yield a whole answer as one frame."""
         try:
             frame = self.wire.read_response(body)
         except WireError as error:
+            log.info("an answer cannot be read: %s", error)
             frame = Frame(raw=body, opaque=True)
-            if self._fails_closed():
-                raise Unreadable("The model API sent an answer that cannot be read.") from error
-        yield self._readable([frame])
-
-    def _readable(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Apply the failure mode to frames that may carry text that we cannot read."""
-        if any(frame.opaque for frame in frames) and self._fails_closed():
-            raise Unreadable("The model API sent a frame that cannot be read.")
-        return frames
-
-    def _fails_closed(self) -> bool:
-        verdict = decide_failure(self.policy, Direction.OUTPUT, Role.ASSISTANT, "unreadable")
-        return verdict.blocked
+        yield readable(self.policy, [frame])
 
 
 async def _read_whole(upstream: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -23,9 +23,9 @@ from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
 from guardrail.proxy.metrics import Metrics
-from guardrail.proxy.relay import Result
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
+from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import Reply, Wire, WireRequest, wire_for
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from guardrail.proxy.settings import Settings
+from guardrail.relay import SourceFault
 
 __all__ = ["Upstream", "UpstreamError", "forwardable"]
 
@@ -47,7 +48,7 @@ _REQUEST_ONLY: Final = frozenset(
 _OWN: Final = "x-guardrail-"
 
 
-class UpstreamError(Exception):
+class UpstreamError(SourceFault):
     """The upstream could not be reached or broke off.
 
     Args:

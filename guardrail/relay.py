@@ -1,7 +1,8 @@
 """The one loop through which every checked answer goes, streamed or whole.
 
 A source yields frames, the `StreamGuard` says what to do with them, a sink writes. A whole
-answer is one frame and an end; there is no second implementation.
+answer is one frame and an end; there is no second implementation. The proxy and the SDK both
+drive it; it knows no HTTP.
 
     source ──frames──┐
     checks ─verdicts─┼──> queue ──> StreamGuard ──commands──> sink, checks, timer
@@ -14,38 +15,77 @@ bounded by the guard's own bound. Whatever way the loop is left, its tasks are c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
-from guardrail.proxy.upstream import UpstreamError
+from guardrail.decide import decide_failure
+from guardrail.policy import Mode, Policy
 from guardrail.stream import (
     Check,
     Command,
     Finish,
     Release,
     StreamGuard,
+    StreamSettings,
     StreamStats,
     Terminate,
     Wake,
 )
-from guardrail.types import Action, Frame, Verdict
+from guardrail.stream import Mode as StreamMode
+from guardrail.types import Action, Direction, Frame, Role, Verdict
 
-__all__ = ["Relay", "Result", "Sink", "Unreadable"]
+__all__ = ["Relay", "Result", "Sink", "SourceFault", "Unreadable", "readable", "stream_settings"]
 
 QUEUED_EVENTS: Final = 64
 """Reads from upstream that may wait for the loop."""
 
 
-class Unreadable(Exception):  # noqa: N818  (an ending, handled in this room)
-    """The answer has a part that could not be read, and the policy fails closed on it.
+class SourceFault(Exception):  # noqa: N818  (an ending, told to the sink)
+    """The source broke off; what came before is still judged and released.
 
     Args:
-        message: What it was, in words fit for the client.
+        message: What happened, in words fit for the client.
     """
 
+    kind: str = "broken"
+    """A stable word for metrics."""
+
+
+class Unreadable(SourceFault):
+    """The answer has a part that could not be read, and the policy fails closed on it."""
+
     kind = "unreadable"
+
+
+def stream_settings(policy: Policy) -> StreamSettings:
+    """Return how an answer is held; a policy that cannot block it never delays it."""
+    values = asdict(policy.stream)
+    mode = StreamMode(values.pop("mode"))
+    if policy.mode is Mode.MONITOR or not policy.may_block(Direction.OUTPUT):
+        mode = StreamMode.MONITOR
+    return StreamSettings(mode=mode, **values)
+
+
+def readable(policy: Policy, frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Apply the failure mode to frames that may carry text that we cannot read.
+
+    Args:
+        policy: The policy in force.
+        frames: Frames of an answer.
+
+    Returns:
+        The same frames.
+
+    Raises:
+        Unreadable: One of them is opaque, and the policy fails closed.
+    """
+    if any(frame.opaque for frame in frames):
+        verdict = decide_failure(policy, Direction.OUTPUT, Role.ASSISTANT, "unreadable")
+        if verdict.blocked:
+            raise Unreadable("The model API sent a frame that cannot be read.")
+    return frames
 
 
 class Sink(Protocol):
@@ -64,7 +104,7 @@ class Sink(Protocol):
         ...
 
     async def fail(self, message: str) -> None:
-        """End the answer because the upstream broke off."""
+        """End the answer because its source broke off."""
         ...
 
     async def finish(self) -> None:
@@ -79,7 +119,7 @@ class Result:
     Args:
         verdict: The worst verdict, or None where nothing was checked.
         stats: What the guard counted.
-        fault: A stable word for a fault of the upstream, or None.
+        fault: A stable word for a fault of the source, or None.
     """
 
     verdict: Verdict | None
@@ -94,7 +134,7 @@ class _Frames:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    error: UpstreamError | Unreadable | None
+    error: SourceFault | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +161,8 @@ class Relay:
 
     Args:
         guard: The state machine of this answer.
-        source: Frames as they come; raises `UpstreamError` or `Unreadable` at the end of what
-            could be read.
+        source: Frames as they come; raises `SourceFault` at the end of what could be read. It
+            is closed however the relay is left.
         sink: Where they go.
         judge: Turns a `Check` into a verdict; never raises.
     """
@@ -130,7 +170,7 @@ class Relay:
     def __init__(
         self,
         guard: StreamGuard,
-        source: AsyncIterator[Sequence[Frame]],
+        source: AsyncGenerator[Sequence[Frame], None],
         sink: Sink,
         judge: Callable[[Check], Awaitable[Verdict]],
     ) -> None:
@@ -192,14 +232,15 @@ class Relay:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _read(self) -> None:
-        error: UpstreamError | Unreadable | None = None
+        error: SourceFault | None = None
         try:
-            async for frames in self._source:
-                if frames:
-                    self._events.put_nowait(_Frames(frames))
-                    self._make_room()
-                await self._room.wait()
-        except (UpstreamError, Unreadable) as fault:
+            async with aclosing(self._source) as source:
+                async for frames in source:
+                    if frames:
+                        self._events.put_nowait(_Frames(frames))
+                        self._make_room()
+                    await self._room.wait()
+        except SourceFault as fault:
             error = fault
         self._events.put_nowait(_End(error))
 
