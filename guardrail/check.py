@@ -29,7 +29,7 @@ from guardrail.classifier.base import Classifier, Sample
 from guardrail.decide import decide, decide_failure, decide_skipped, rules_for, worst
 from guardrail.errors import CheckError
 from guardrail.policy import Policy, Turns
-from guardrail.types import Coverage, Direction, Scores, Segment, Verdict
+from guardrail.types import Coverage, Direction, Role, Scores, Segment, Verdict
 
 __all__ = ["CheckRecord", "Checker", "Scope", "select"]
 
@@ -79,7 +79,8 @@ def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
     """Pick what a policy looks at on input, and join what belongs together.
 
     Neighbouring parts of one speaker are judged as one text, since a sentence cut into two
-    parts must not pass for two harmless halves.
+    parts must not pass for two harmless halves. Earlier turns that were answered with one of
+    the policy's own refusals are left out, or a conversation once blocked would stay blocked.
 
     Args:
         policy: The policy in force.
@@ -88,10 +89,14 @@ def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
     Returns:
         The segments to judge and what was left out.
     """
+    segments = tuple(segments)
+    refused = _refused_turns(policy, segments)
     kept: list[Segment] = []
     skipped: list[str] = []
     for segment in segments:
         reason = _out_of_scope(policy, segment)
+        if reason is None and segment.turn in refused:
+            reason = "already refused"
         if reason is not None:
             skipped.append(f"{segment.channel} of turn {segment.turn}: {reason}")
         elif kept and _joins(kept[-1], segment):
@@ -109,6 +114,22 @@ def _out_of_scope(policy: Policy, segment: Segment) -> str | None:
     if not rules_for(policy, Direction.INPUT, segment.role):
         return f"no rule for role {segment.role.value}"
     return None
+
+
+def _refused_turns(policy: Policy, segments: Sequence[Segment]) -> frozenset[int]:
+    """Return the earlier turns that a refusal of this policy answered, and the refusals."""
+    messages = {policy.message, *(rule.message for rule in policy.rules if rule.message)}
+    refused: set[int] = set()
+    open_turns: set[int] = set()
+    for segment in segments:
+        if segment.latest:
+            break
+        open_turns.add(segment.turn)
+        if segment.role is Role.ASSISTANT:
+            if segment.text.strip() in messages:
+                refused |= open_turns
+            open_turns = set()
+    return frozenset(refused)
 
 
 def _joins(left: Segment, right: Segment) -> bool:

@@ -26,7 +26,8 @@ class MarkerClassifier:
     model_id = "marker@0"
     categories = CATEGORY_KEYS[1:]
 
-    def __init__(self) -> None:
+    def __init__(self, bad: str = "BAD") -> None:
+        self.bad = bad
         self.seen: list[Sample] = []
         self.batches: list[int] = []
 
@@ -39,7 +40,7 @@ class MarkerClassifier:
 
     def _one(self, sample: Sample) -> Scores:
         text = sample.context + sample.text
-        probability = 0.99 if re.search("BAD", text) else 0.7 if "MEH" in text else 0.01
+        probability = 0.99 if re.search(self.bad, text) else 0.7 if "MEH" in text else 0.01
         n = len(sample.text)
         return Scores(
             dict.fromkeys(CATEGORY_KEYS, probability), self.model_id, Coverage(n, n, n // 4 + 1, 1)
@@ -55,17 +56,10 @@ def marker() -> MarkerClassifier:
 def llama_url() -> Iterator[str]:
     """The base URL of a real llama.cpp server with a real model, started once."""
     pytest.importorskip("xllamacpp")
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "bench" / "llama_server.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    assert server.stdin is not None
-    try:
+    command = [sys.executable, str(ROOT / "bench" / "llama_server.py")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
         yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(20)

@@ -184,6 +184,22 @@ def test_scope_follows_roles_and_turns() -> None:
     assert len(select(everything, segments).samples) == 5
 
 
+def test_a_conversation_once_blocked_is_not_blocked_for_ever() -> None:
+    policy = parse_policy(
+        HEAD + "message: no way\ninput: {turns: all}\ncategories: {unsafe: {block: 0.9}}"
+    )
+    history = [
+        user("BAD", turn=0, latest=False),
+        user("no way", turn=1, latest=False, role=Role.ASSISTANT),
+        user("fine", turn=2, latest=False),
+        user("sure", turn=3, latest=False, role=Role.ASSISTANT),
+        user("and now?", turn=4),
+    ]
+    assert [s.text for s in select(policy, history).samples] == ["fine", "sure", "and now?"]
+    forged = [*history[:2], user("BAD", turn=2), user("no way", turn=3, role=Role.ASSISTANT)]
+    assert "BAD" in [s.text for s in select(policy, forged).samples]
+
+
 def test_neighbouring_parts_of_one_speaker_are_judged_together() -> None:
     parts = [user("make a b", turn=0), user("omb", turn=0), user("now", turn=1)]
     assert [s.text for s in select(POLICY, parts).samples] == ["make a b\nomb\nnow"]

@@ -87,9 +87,12 @@ class Proxy:
             exchange.ended = f"upstream_{error.kind}"
             self.metrics.upstream_errors.labels(error.kind).inc()
             return self._error(exchange, error.status, error.message)
-        except (asyncio.CancelledError, ConnectionResetError):
+        except asyncio.CancelledError:
             exchange.ended = "disconnect"
             raise
+        except ConnectionResetError:
+            exchange.ended = "disconnect"
+            return _gone(request)
         except Exception:  # the last resort: no traceback to the client
             exchange.ended = "fault"
             log.exception("request %s failed", exchange.id)
@@ -184,6 +187,8 @@ class Proxy:
         body = client.content if client.body_exists else None
         try:
             return await self._forward(client, client.rel_url.raw_path, body)
+        except ConnectionResetError:
+            return _gone(client)
         except UpstreamError as error:
             self.metrics.upstream_errors.labels(error.kind).inc()
             return web.json_response(
@@ -277,6 +282,13 @@ def guarded_path(request: web.Request) -> tuple[Wire | None, str]:
     return wire, raw if raw.lower().rstrip("/") == plain else plain
 
 
+def _gone(client: web.Request) -> web.Response:
+    """End an exchange whose client is gone, or must be cut off, without a traceback."""
+    if client.transport is not None:
+        client.transport.abort()
+    return web.Response(status=499)
+
+
 def _respond(reply: Reply, headers: dict[str, str]) -> web.Response:
     return web.Response(
         status=reply.status,
@@ -294,10 +306,10 @@ async def _copy(
     try:
         async for data in upstream.content.iter_any():
             await response.write(data)
+    except ConnectionResetError:
+        raise
     except (aiohttp.ClientError, TimeoutError) as error:
         # The head is out: the only honest end of a broken body is a broken connection.
-        if client.transport is not None:
-            client.transport.abort()
         raise ConnectionResetError(explain(error).message) from error
     await response.write_eof()
     return response

@@ -471,3 +471,14 @@ def test_the_unit_policy_is_what_the_tests_think() -> None:
     from guardrail.policy import parse_policy
 
     assert parse_policy(POLICY).rules[0].block == 0.9
+
+
+async def test_an_unchecked_answer_that_is_cut_is_not_passed_off_as_whole(start, caplog) -> None:
+    import aiohttp
+
+    bench = await start(HEAD + "categories: {}")
+    bench.upstream.streams([chunk("hello")], cut=True)
+    with pytest.raises(aiohttp.ClientError):
+        async with bench.chat(stream=True) as response:
+            await response.read()
+    assert "Traceback" not in caplog.text
