@@ -23,11 +23,12 @@ from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
 from guardrail.proxy.metrics import Metrics
+from guardrail.proxy.moderate import moderate
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
 from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
-from guardrail.wire import Reply, Wire, WireRequest, wire_for
+from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
 
 __all__ = ["Proxy", "make_app", "serve"]
 
@@ -36,7 +37,7 @@ log = logging.getLogger("guardrail.proxy")
 SHUTDOWN_S: Final = 30.0
 """Longest wait for open answers on SIGTERM."""
 
-_GUARDED: Final = re.compile(r"/(?:(?:.*/)?(?:v1|openai/deployments/[^/]+)/)?(?P<tail>.+)")
+_ENDPOINT: Final = re.compile(r"/(?:(?:.*/)?(?:v1|openai/deployments/[^/]+)/)?(?P<tail>.+)")
 """Paths below a version or an Azure deployment, and paths without either."""
 
 
@@ -72,7 +73,10 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
-        wire, path = guarded_path(request)
+        tail, path = plain_path(request)
+        if tail == "moderations" and request.method == "POST":
+            return await self._moderate(request)
+        wire = wire_for(f"/v1/{tail}")
         if wire is None or request.method != "POST":
             return await self._pass_through(request)
         request_id = uuid.uuid4().hex
@@ -99,6 +103,18 @@ class Proxy:
             return self._error(exchange, 500, "The guardrail failed on this request.")
         finally:
             self._account(exchange)
+
+    async def _moderate(self, client: web.Request) -> web.Response:
+        """Serve OpenAI's moderation endpoint from the policy in force."""
+        errors, request_id = WIRES["openai.chat"], uuid.uuid4().hex
+        try:
+            body = await self._read_body(client)
+            reply = await moderate(self.checker, self.policy, errors, body, request_id)
+        except WireError as error:
+            reply = errors.error(400, str(error), type="invalid_request_error", param=error.param)
+        return _respond(
+            reply, Notices(self.policy, request_id, self.settings.refusal).headers(None)
+        )
 
     async def _exchange(
         self, exchange: _Exchange, client: web.Request, path: str
@@ -261,8 +277,8 @@ class Proxy:
         )
 
 
-def guarded_path(request: web.Request) -> tuple[Wire | None, str]:
-    """Find the dialect of a request, however its path is spelt.
+def plain_path(request: web.Request) -> tuple[str, str]:
+    """Reduce the path of a request to its endpoint, however it is spelt.
 
     Doubled slashes, dots, capitals and percent-escapes must not lead past the checks: what a
     lenient upstream would take for a guarded path is guarded, and forwarded in its plain form.
@@ -271,15 +287,12 @@ def guarded_path(request: web.Request) -> tuple[Wire | None, str]:
         request: The client's request.
 
     Returns:
-        The dialect, or None, and the raw path to forward.
+        The endpoint, such as ``chat/completions``, and the raw path to forward if it is guarded.
     """
     raw = request.rel_url.raw_path
     plain = posixpath.normpath("/" + request.path.replace("\\", "/").lstrip("/")).lower()
-    found = _GUARDED.fullmatch(plain)
-    wire = wire_for(f"/v1/{found['tail']}") if found else None
-    if wire is None:
-        return None, raw
-    return wire, raw if raw.lower().rstrip("/") == plain else plain
+    found = _ENDPOINT.fullmatch(plain)
+    return found["tail"] if found else "", raw if raw.lower().rstrip("/") == plain else plain
 
 
 def _gone(client: web.Request) -> web.Response:
