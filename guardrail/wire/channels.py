@@ -86,6 +86,7 @@ class Reading:
 
     def beside(self, index: int, kind: ChannelKind, text: str, sub: int = SIDE) -> None:
         """Add a text unless it is part of one that the frame has already."""
+        text = clean(text)
         if text and not any(text in had for channel, had in self.texts if channel.index == index):
             self.texts.append((Channel(index, kind, sub), text))
 

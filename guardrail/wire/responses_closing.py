@@ -122,7 +122,7 @@ class SentResponse:
 
     def note(self, payload: dict[str, Any]) -> None:
         """Take note of one event that was sent."""
-        kind = payload.get("type")
+        kind = str(payload.get("type"))
         number = payload.get("sequence_number")
         if isinstance(number, int):
             self._number = max(self._number, number + 1)
@@ -131,11 +131,11 @@ class SentResponse:
         elif kind == "response.created":
             self._created = True
         elif kind in ("response.output_item.added", "response.output_item.done"):
-            self._note_item(str(kind), payload)
+            self._note_item(kind, payload)
         else:
             item = self._items.get(_int(payload.get("output_index")))
             if item is not None:
-                self._note_piece(item, str(kind), payload)
+                self._note_piece(item, kind, payload)
 
     def _note_item(self, kind: str, payload: dict[str, Any]) -> None:
         item = payload.get("item")
