@@ -18,7 +18,7 @@ What holds in `Mode.HOLD`, for a judge that sees a violation of ``m`` characters
 window with its context contains all of it:
     - Its last character never leaves, for ``m`` up to ``context_chars + 1``.
     - None of it leaves, for ``m`` up to the look-ahead of the checks around it, plus 1. With
-      the defaults that is 11 characters at the start and 33 from the 72nd on. In a stream of
+      the defaults that is 10 characters at the start and 33 from the 70th on. In a stream of
       less than ``(stride_chars + lookahead_chars) / max_hold_ms``, by default 144 characters a
       second, the time bound comes first and leaves less.
 """

@@ -7,6 +7,7 @@ clocks: time comes in with each event as ``now``, in seconds of any monotonic cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from guardrail.stream.commands import Check, Command, Finish, Release, Terminate, Wake
@@ -22,6 +23,10 @@ __all__ = ["StreamGuard"]
 _MANY_CHANNELS = 256
 """From here on, channels with nothing held are forgotten: a peer that opens one after another
 must not cost memory. A forgotten channel that goes on is judged as a new one."""
+
+_LEAST_WAKE_SHARE = 1 / 8
+"""Wakes that force a check are at least this share of the hold time apart: while a slow check is
+in flight, every single frame grows late on its own."""
 
 
 class StreamGuard:
@@ -52,6 +57,7 @@ class StreamGuard:
         self._in_flight: dict[int, ChannelWindows] = {}
         self._waiting: dict[ChannelWindows, None] = {}
         self._wake_at: float | None = None
+        self._forced_at = -math.inf
         self._tally = Tally()
         self._queue = HoldQueue(self._tally)
 
@@ -252,30 +258,32 @@ class StreamGuard:
         """Release what is cleared, force what is late, and say what comes next."""
         queue = self._queue
         frames = queue.pop_cleared(now)
-        while queue.head is not None and self._late(queue.head, now):
-            self._force(queue.head, out)
+        while (due := queue.due) is not None and self._late(due, now):
+            self._force(due, now, out)
             frames += queue.pop_cleared(now)
         if frames:
             out.append(Release(tuple(frames)))
-        if queue.head is not None:
-            self._arm(queue.head, out)
-        elif self._phase is Phase.DRAINING and not self._in_flight:
+        if due is not None:
+            self._arm(due, out)
+        if queue.head is None and not self._in_flight and self._phase is Phase.DRAINING:
             self._enter(Trigger.DRAINED)
             out.append(Finish())
 
-    def _late(self, head: Held, now: float) -> bool:
-        return not head.forced and (self._full or now >= head.arrived + self._max_hold_s)
+    def _late(self, due: Held, now: float) -> bool:
+        return now >= due.arrived + self._max_hold_s or (self._full and due is self._queue.head)
 
-    def _force(self, head: Held, out: list[Command]) -> None:
-        head.forced = True
-        for windows, end in head.needs:
+    def _force(self, due: Held, now: float, out: list[Command]) -> None:
+        due.forced = True
+        self._forced_at = now
+        for windows, end in due.needs:
             if windows.cleared < end and windows.force(end):
                 self._issue(windows, out)
 
-    def _arm(self, head: Held, out: list[Command]) -> None:
-        # An open wake is never later than what the head needs: heads only get younger.
-        if self._wake_at is None and not head.forced:
-            self._wake_at = head.arrived + self._max_hold_s
+    def _arm(self, due: Held, out: list[Command]) -> None:
+        # An open wake is never later than what is due: what follows is only younger.
+        if self._wake_at is None:
+            at = due.arrived + self._max_hold_s
+            self._wake_at = max(at, self._forced_at + self._max_hold_s * _LEAST_WAKE_SHARE)
             out.append(Wake(self._wake_at))
 
     def _terminate(self, check_id: int, windows: ChannelWindows, verdict: Verdict) -> Terminate:

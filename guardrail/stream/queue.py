@@ -49,10 +49,11 @@ class HoldQueue:
         tally: Counters to keep.
     """
 
-    __slots__ = ("_held", "_tally")
+    __slots__ = ("_held", "_tally", "_young")
 
     def __init__(self, tally: Tally) -> None:
         self._held: deque[Held] = deque()
+        self._young: deque[Held] = deque()
         self._tally = tally
 
     @property
@@ -65,6 +66,14 @@ class HoldQueue:
         """The youngest entry, or None."""
         return self._held[-1] if self._held else None
 
+    @property
+    def due(self) -> Held | None:
+        """The oldest entry that is neither cleared nor forced, or None."""
+        young = self._young
+        while young and (young[0].forced or young[0].cleared):
+            young.popleft()
+        return young[0] if young else None
+
     def push(self, held: Held) -> None:
         """Add the youngest entry.
 
@@ -76,6 +85,7 @@ class HoldQueue:
         if held.frame is not None:
             tally.held_chars += held.chars
         self._held.append(held)
+        self._young.append(held)
 
     def pop_cleared(self, now: float) -> list[Frame]:
         """Take out every entry up to the first that is not cleared.
@@ -108,4 +118,5 @@ class HoldQueue:
     def clear(self) -> None:
         """Drop everything: none of it will leave."""
         self._held.clear()
+        self._young.clear()
         self._tally.held_bytes = self._tally.held_chars = 0

@@ -51,9 +51,9 @@ class StreamSettings:
     """
 
     mode: Mode = Mode.HOLD
-    first_chars: int = 24
+    first_chars: int = 20
     stride_chars: int = 112
-    growth: float = 2.0
+    growth: float = 2.5
     lookahead_chars: int = 32
     context_chars: int = 112
     max_hold_ms: int = 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_stride_grows_from_the_first_check_to_its_bound() -> None:
         for command in guard.receive_frame(frame, 0.0)
         if isinstance(command, Check) and guard.receive_verdict(command.check_id, PASS, 0.0)
     ]
-    assert ends == [24, 24 + 48, 72 + 96, 168 + 112, 280 + 112]
+    assert ends == [20, 20 + 50, 70 + 112, 182 + 112, 294 + 112]
 
 
 def test_a_window_ends_between_two_words_when_an_edge_is_near() -> None:
@@ -246,8 +247,8 @@ def test_what_came_after_a_late_frame_serves_as_its_look_ahead() -> None:
     one, two = say("ab"), say("cdef")
     guard.receive_frame(one, 0.0)
     guard.receive_frame(two, 0.9)
-    assert guard.receive_time(1.0) == [Check(0, TEXT, "abcdef", "", 0, 6, False)]
-    assert guard.receive_verdict(0, PASS, 1.1) == [Release((one,)), Wake(1.9)]
+    assert guard.receive_time(1.0) == [Check(0, TEXT, "abcdef", "", 0, 6, False), Wake(1.9)]
+    assert guard.receive_verdict(0, PASS, 1.1) == [Release((one,))]
     assert guard.receive_time(1.9) == [Release((two,))]
 
 
@@ -274,8 +275,11 @@ def test_the_time_bound_judges_a_tail_again_with_what_followed() -> None:
     guard.receive_frame(text, 0.0)
     guard.receive_verdict(0, PASS, 0.1)
     guard.receive_frame(more, 0.2)
-    assert guard.receive_time(1.0) == [Check(1, TEXT, "efghij", "abcd", 4, 10, False)]
-    assert guard.receive_verdict(1, PASS, 1.1) == [Release((text,)), Wake(1.2)]
+    assert guard.receive_time(1.0) == [
+        Check(1, TEXT, "efghij", "abcd", 4, 10, False),
+        Wake(1.2),
+    ]
+    assert guard.receive_verdict(1, PASS, 1.1) == [Release((text,))]
     assert guard.receive_time(1.2) == [Release((more,))]
 
 
@@ -291,8 +295,25 @@ def test_one_wake_is_open_at_a_time_and_an_early_answer_renews_it() -> None:
     assert guard.receive_frame(say("a"), 0.0) == [Wake(1.0)]
     assert guard.receive_frame(say("b"), 0.5) == []
     assert guard.receive_time(0.999) == [Wake(1.0)]
-    (check,) = guard.receive_time(1.0)
+    check, later = guard.receive_time(1.0)
     assert isinstance(check, Check)
+    assert later == Wake(1.5)
+
+
+def test_wakes_keep_their_distance_while_a_slow_check_makes_frame_after_frame_late() -> None:
+    player = Player(StreamGuard(StreamSettings()), delay=lambda: 5.0)
+    player.play(split("x" * 800, 4), gap_s=0.02)
+    wakes = [entry.at for entry in player.only(Wake) if isinstance(entry, Wake)]
+    assert min(b - a for a, b in itertools.pairwise(wakes)) >= 0.1
+    assert player.guard.finished
+
+
+def test_a_late_frame_behind_a_blocked_head_is_checked_in_its_own_time() -> None:
+    guard = StreamGuard(SMALL)
+    guard.receive_frame(say("aa"), 0.0)
+    guard.receive_frame(say("bb", OTHER), 0.1)
+    assert guard.receive_time(1.0) == [Check(0, TEXT, "aa", "", 0, 2, False), Wake(1.125)]
+    assert guard.receive_time(1.125) == [Check(1, OTHER, "bb", "", 0, 2, False)]
 
 
 def test_a_long_stream_wakes_at_most_twice_in_a_hold_time() -> None:

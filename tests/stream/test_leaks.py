@@ -24,11 +24,11 @@ from .harness import BLOCK, TEXT, Player, audit, forbid, say, split, split_at
 
 WORDS = "a plain answer about gardens, rivers and the long way home in the rain; "
 FILL = (WORDS * 8)[:420]
-SHORT = "<forbidden>"
-"""11 characters: the look-ahead of the least first check (21 new, so 10) and one."""
+SHORT = "<verboten>"
+"""10 characters: the look-ahead of the least first check (18 new, so 9) and one."""
 LONG = "<a forbidden sentence, 33 chars.>"
 """33 characters: the full look-ahead and one."""
-AFTER_SECOND = 72
+AFTER_SECOND = 70
 """From here on, every check has the full look-ahead."""
 
 DELAYS: dict[str, Callable[[], Callable[[], float]]] = {
@@ -135,7 +135,8 @@ def test_trail_cuts_soon_after_the_text_and_counts_what_leaked(at: int) -> None:
     assert left <= at + len(SHORT) + settings.stride_chars + late_chars
     stats = player.guard.stats
     assert stats.exposed_chars == left
-    assert max(0, left - at) <= stats.leaked_chars <= left
+    # The start of the text may stand at the end of a window that passed.
+    assert max(0, left - at - len(SHORT) + 1) <= stats.leaked_chars <= left
 
 
 def test_monitor_lets_everything_go_and_counts_the_block() -> None:

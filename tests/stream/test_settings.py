@@ -19,7 +19,7 @@ def test_the_defaults_hold_and_are_frozen() -> None:
     ("field", "value"),
     [
         ("first_chars", 0),
-        ("stride_chars", 23),
+        ("stride_chars", 19),
         ("growth", 0.99),
         ("growth", math.nan),
         ("growth", math.inf),
