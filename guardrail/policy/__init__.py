@@ -1,31 +1,43 @@
 """Policies: what is checked, at which thresholds, with which consequence.
 
-Owns the policy language: its types and JSON Schema (`schema`) and the loader (`load`). It
-knows neither models nor HTTP.
+Owns the policy language: its types (`types`), its JSON Schema (`schema`), the loader (`load`)
+and what can be said of a policy without a model (`lint`). It knows neither models nor HTTP.
 """
 
 from guardrail.policy.load import bundled, bundled_names, load_policy, parse_policy
-from guardrail.policy.schema import (
-    SCHEMA,
+from guardrail.policy.schema import SCHEMA
+from guardrail.policy.types import (
+    Detector,
+    Examples,
     FailureMode,
     InputCheck,
+    Matchers,
+    Measure,
     Mode,
+    Override,
     Policy,
     Review,
     Rule,
     StreamPolicy,
+    Target,
     Turns,
 )
 
 __all__ = [
     "SCHEMA",
+    "Detector",
+    "Examples",
     "FailureMode",
     "InputCheck",
+    "Matchers",
+    "Measure",
     "Mode",
+    "Override",
     "Policy",
     "Review",
     "Rule",
     "StreamPolicy",
+    "Target",
     "Turns",
     "bundled",
     "bundled_names",

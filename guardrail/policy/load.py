@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,10 +19,13 @@ from typing import Any, Final
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 
 from guardrail.errors import PolicyError
-from guardrail.policy.schema import SCHEMA, Policy, build
+from guardrail.policy.build import build
+from guardrail.policy.merge import Layer, Marks, Place, merge, without_nulls
+from guardrail.policy.messages import explain, order
+from guardrail.policy.schema import SCHEMA
+from guardrail.policy.types import Policy
 
 __all__ = ["bundled", "bundled_names", "load_policy", "parse_policy"]
 
@@ -32,8 +35,10 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 20_000
 """Nodes after aliases are expanded: the "billion laughs" bound."""
 
+_VALIDATOR: Final = Draft202012Validator(SCHEMA)
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-Path_ = tuple[str | int, ...]
+MAX_LAYERS: Final = 64
+"""Documents that one policy may build on, each counted as often as it is named."""
 
 
 def load_policy(source: str | Path) -> Policy:
@@ -51,13 +56,17 @@ def load_policy(source: str | Path) -> Policy:
     path = Path(source)
     if not path.suffix and str(source) in bundled_names():
         return bundled(str(source))
+    policy = parse_policy(_read_file(path, str(source)), file=str(path), base=path.parent)
+    return replace(policy, file=str(path))
+
+
+def _read_file(path: Path, named: str) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PolicyError(_too_large(path.stat().st_size), file=str(path))
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise PolicyError(_no_such(str(source), error), file=str(path)) from error
-    return parse_policy(data, file=str(path))
+        raise PolicyError(_no_such(named, error), file=str(path)) from error
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -77,7 +86,8 @@ def bundled(name: str = "default") -> Policy:
         raise PolicyError(
             f"no bundled policy is called '{name}'; there are: {', '.join(bundled_names())}"
         )
-    return parse_policy(path.read_bytes(), file=path.name)
+    policy = parse_policy(path.read_bytes(), file=path.name, base=path.parent)
+    return replace(policy, file=str(path))
 
 
 def _bundled_dir() -> Path:
@@ -86,12 +96,13 @@ def _bundled_dir() -> Path:
     return inside if inside.is_dir() else inside.parent.parent / "policies"
 
 
-def parse_policy(data: bytes | str, *, file: str = "<policy>") -> Policy:
-    """Parse and validate a policy document.
+def parse_policy(data: bytes | str, *, file: str = "<policy>", base: Path | None = None) -> Policy:
+    """Parse and validate a policy document, merged with what it extends.
 
     Args:
         data: YAML as UTF-8 bytes or text, at most 1 MiB.
         file: Its name for error messages.
+        base: Folder from which paths in ``extends`` are read; None allows only bundled names.
 
     Returns:
         The policy.
@@ -99,23 +110,79 @@ def parse_policy(data: bytes | str, *, file: str = "<policy>") -> Policy:
     Raises:
         PolicyError: Anything wrong with it, with line, column and fix.
     """
-    text = _decode(data, file)
-    document, marks = _read(text, file)
+    layers = _layers(data, file, base, (), [0])
+    document, overrides = merge(layers)
 
     def problem(path: Sequence[str | int], message: str) -> PolicyError:
-        line, column = _place(marks, tuple(path))
-        return PolicyError(message, file=file, line=line, column=column)
+        name, line, column = _place(layers, tuple(path))
+        return PolicyError(message, file=name, line=line, column=column)
 
-    if not isinstance(document, dict):
-        raise problem((), "a policy is a mapping; begin with 'version: 1' and 'name: …'")
-    error = next(iter(sorted(Draft202012Validator(SCHEMA).iter_errors(document), key=_order)), None)
-    if error is not None:
-        path, message = _explain(error)
-        raise problem(path, message) from None
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return build(
-        document, hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest(), problem
+    digest = hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest()
+    policy = build(document, digest, problem)
+    extends = layers[-1].document.get("extends", ())
+    return replace(
+        policy,
+        extends=(extends,) if isinstance(extends, str) else tuple(extends),
+        overrides=overrides,
     )
+
+
+def _layers(
+    data: bytes | str, file: str, base: Path | None, above: tuple[str, ...], count: list[int]
+) -> list[Layer]:
+    """Return the documents that make up a policy, the one with the last word last."""
+    count[0] += 1
+    if count[0] > MAX_LAYERS:
+        raise PolicyError(f"more than {MAX_LAYERS} policies are extended; use fewer", file=file)
+    layer = _layer(data, file)
+    wanted = layer.document.get("extends", [])
+    found: list[Layer] = []
+    for number, name in enumerate([wanted] if isinstance(wanted, str) else wanted):
+        place = ("extends",) if isinstance(wanted, str) else ("extends", number)
+        below, key = _extended(name, base, _problem_at(layer, place))
+        if key in above:
+            chain = " -> ".join(Path(k).name for k in (*above[above.index(key) :], key))
+            raise _problem_at(layer, place)(f"'{name}' extends itself: {chain}; remove one step")
+        found += _layers(_read_file(below, name), str(below), below.parent, (*above, key), count)
+    return [*found, layer]
+
+
+def _extended(name: str, base: Path | None, problem: Any) -> tuple[Path, str]:
+    """Find a policy that another extends."""
+    if name in bundled_names():
+        path = _bundled_dir() / f"{name}.yaml"
+    elif base is not None and (base / name).is_file():
+        path = base / name
+    else:
+        near = difflib.get_close_matches(name, bundled_names(), 1)
+        hint = f"; did you mean the bundled policy '{near[0]}'?" if near else ""
+        raise problem(f"'extends' names '{name[:120]}', which cannot be found{hint}")
+    return path, str(path.resolve())
+
+
+def _problem_at(layer: Layer, path: Place) -> Any:
+    def make(message: str) -> PolicyError:
+        name, line, column = _place([layer], path)
+        return PolicyError(message, file=name, line=line, column=column)
+
+    return make
+
+
+def _layer(data: bytes | str, file: str) -> Layer:
+    """Read one document and check it against the schema."""
+    document, marks = _read(_decode(data, file), file)
+    layer = Layer(document if isinstance(document, dict) else {}, marks, file)
+    if not isinstance(document, dict):
+        message = "a policy is a mapping; begin with 'version: 1' and 'name: …'"
+        raise _problem_at(layer, ())(message)
+    # In a document that extends another, null takes away what it would inherit.
+    checked = without_nulls(document) if "extends" in document else document
+    error = next(iter(sorted(_VALIDATOR.iter_errors(checked), key=order)), None)
+    if error is not None:
+        path, message = explain(error)
+        raise _problem_at(layer, path)(message) from None
+    return layer
 
 
 def _decode(data: bytes | str, file: str) -> str:
@@ -153,13 +220,10 @@ class _Open:
     """A collection under construction."""
 
     value: dict[str, Any] | list[Any]
-    path: Path_
+    path: Place
     size: int = 1
     key: str | None = None
     anchor: str | None = None
-
-
-Marks = dict[Path_, tuple[int, int]]
 
 
 def _read(text: str, file: str) -> tuple[Any, Marks]:
@@ -284,7 +348,7 @@ class _Reader:
         value, size = self._anchors[event.anchor]
         self._put(event, value, size)
 
-    def _put(self, event: Any, value: Any, size: int) -> Path_:
+    def _put(self, event: Any, value: Any, size: int) -> Place:
         self._nodes += max(size, 1)
         if self._nodes > MAX_NODES:
             raise self._error(event, f"more than {MAX_NODES:,} values once aliases are expanded")
@@ -296,7 +360,7 @@ class _Reader:
         top = self._stack[-1]
         top.size += size  # of an open collection: added when it closes
         if isinstance(top.value, list):
-            path: Path_ = (*top.path, len(top.value))
+            path: Place = (*top.path, len(top.value))
             top.value.append(value)
             self.marks[path] = place
             return path
@@ -307,84 +371,10 @@ class _Reader:
         return path
 
 
-def _place(marks: Marks, path: Path_) -> tuple[int | None, int | None]:
-    """Find the mark of a path, or of the nearest thing that contains it."""
+def _place(layers: Sequence[Layer], path: Place) -> tuple[str, int | None, int | None]:
+    """Find the mark of a path, or of the nearest thing that contains it, topmost layer first."""
     for length in range(len(path), -1, -1):
-        if path[:length] in marks:
-            return marks[path[:length]]
-    return None, None
-
-
-# --- explaining: a JSON Schema error in the author's words --------------------------------
-
-
-def _order(error: ValidationError) -> tuple[int, list[str]]:
-    """Unknown keys first: a misspelt key also makes the right one look missing."""
-    return (0 if error.validator == "additionalProperties" else 1), [str(p) for p in error.path]
-
-
-def _explain(error: ValidationError) -> tuple[Path_, str]:
-    path = tuple(error.absolute_path)
-    if error.validator == "additionalProperties":
-        return _unknown_key(error, path)
-    name = ".".join(str(part) for part in path) or "the policy"
-    value = _show(error.instance)
-    expected: Any = error.validator_value
-    messages = {
-        "required": lambda: f"{name} lacks {_missing(error)}; add it",
-        "type": lambda: f"'{name}' should be {_article(expected)}, not {value}",
-        "enum": lambda: (
-            f"'{name}' is {value}; use one of {', '.join(map(str, expected))}"
-            f"{_near(error.instance, expected)}"
-        ),
-        "const": lambda: f"'{name}' is {value}; this release reads version {expected}",
-        "minimum": lambda: f"'{name}' is {value}; the least is {expected}",
-        "maximum": lambda: f"'{name}' is {value}; the most is {expected}",
-        "pattern": lambda: f"'{name}' is {value}; use lower-case letters, digits, - and _",
-    }
-    make = messages.get(str(error.validator))
-    return path, make() if make else f"'{name}': {error.message[:200]}"
-
-
-def _missing(error: ValidationError) -> str:
-    wanted: Any = error.validator_value
-    instance: Any = error.instance
-    absent = [key for key in wanted if key not in instance]
-    return ", ".join(f"'{key}:'" for key in absent)
-
-
-def _unknown_key(error: ValidationError, path: Path_) -> tuple[Path_, str]:
-    schema: Any = error.schema
-    instance: Any = error.instance
-    known = list(schema["properties"])
-    key = next(k for k in instance if k not in known)
-    what = "category" if path == ("categories",) else "key"
-    guess = _near(key, known)
-    return (*path, key), f"unknown {what} '{key[:80]}'{guess or '; known: ' + ', '.join(known)}"
-
-
-def _near(value: object, choices: Sequence[object]) -> str:
-    near = difflib.get_close_matches(str(value)[:80].lower(), [str(c) for c in choices], 1, 0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _show(value: object) -> str:
-    if isinstance(value, dict | list):
-        return f"{_article('object' if isinstance(value, dict) else 'array')}"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-_WORDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "text",
-    "number": "a number",
-    "integer": "a whole number",
-    "boolean": "true or false",
-    "null": "empty",
-}
-
-
-def _article(kind: object) -> str:
-    return _WORDS.get(str(kind), str(kind))
+        for layer in reversed(layers):
+            if path[:length] in layer.marks:
+                return layer.file, *layer.marks[path[:length]]
+    return layers[-1].file, None, None

@@ -1,0 +1,332 @@
+"""The types of a policy: frozen, validated, and free of files, YAML and schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from guardrail.types import Action, ChannelKind, Direction, Role
+
+__all__ = [
+    "DEFAULT_MESSAGE",
+    "DEFAULT_ROLES",
+    "PII",
+    "Detector",
+    "Examples",
+    "FailureMode",
+    "InputCheck",
+    "Matchers",
+    "Measure",
+    "Mode",
+    "Override",
+    "Policy",
+    "Review",
+    "Rule",
+    "StreamPolicy",
+    "Target",
+    "Turns",
+]
+
+DEFAULT_MESSAGE: Final = "This content was blocked by a safety policy."
+DEFAULT_ROLES: Final = frozenset({Role.USER, Role.ASSISTANT, Role.TOOL})
+
+
+class FailureMode(StrEnum):
+    """What a rule does when its check cannot be made."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class Mode(StrEnum):
+    """Whether verdicts are carried out or only recorded."""
+
+    ENFORCE = "enforce"
+    MONITOR = "monitor"
+
+
+class Turns(StrEnum):
+    """How much of a conversation is checked on input."""
+
+    LATEST = "latest_turn"
+    ALL = "all"
+
+
+class InputCheck(StrEnum):
+    """Whether the upstream waits for the verdict on the input."""
+
+    BEFORE = "before"
+    PARALLEL = "parallel"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPolicy:
+    """How a streamed answer is held; `guardrail.stream.StreamSettings` has the same fields.
+
+    Args:
+        mode: ``hold``, ``trail`` or ``monitor``.
+        first_chars: New characters before the first check of a channel.
+        stride_chars: New characters between checks once the stride has grown.
+        lookahead_chars: Characters that must follow a text before it goes out.
+        context_chars: Judged characters that are shown again before each window.
+        max_hold_ms: Longest time that a text waits before it is checked as it stands.
+    """
+
+    mode: str = "hold"
+    first_chars: int = 20
+    stride_chars: int = 112
+    lookahead_chars: int = 32
+    context_chars: int = 112
+    max_hold_ms: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Probabilities for which a person is asked: ``low <= p < high``."""
+
+    low: float
+    high: float
+
+
+class Measure(StrEnum):
+    """What a threshold target bounds."""
+
+    PRECISION = "precision"
+    RECALL = "recall"
+    FPR = "fpr"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A threshold said as what it must achieve, with a finite-sample guarantee.
+
+    Args:
+        measure: What is bounded: precision and recall from below, ``fpr`` from above.
+        value: The bound.
+        confidence: Probability, over the draw of the calibration data, that the bound holds.
+    """
+
+    measure: Measure
+    value: float
+    confidence: float = 0.95
+
+    def __str__(self) -> str:
+        sign = "<=" if self.measure is Measure.FPR else ">="
+        return f"{self.measure.value} {sign} {self.value:g} at {self.confidence:.0%} confidence"
+
+
+class Detector(StrEnum):
+    """A built-in finder of things that have a shape rather than a meaning."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    PAYMENT_CARD = "payment_card"
+    IBAN = "iban"
+    US_SSN = "us_ssn"
+    IP_ADDRESS = "ip_address"
+    SECRETS = "secrets"
+    URL = "url"
+    INVISIBLE = "invisible"
+
+
+PII: Final = (
+    Detector.EMAIL,
+    Detector.PHONE,
+    Detector.PAYMENT_CARD,
+    Detector.IBAN,
+    Detector.US_SSN,
+)
+"""What the short form ``pii`` in a list of detectors stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matchers:
+    """What puts a text into a category by its shape, whatever the model says.
+
+    Args:
+        patterns: Regular expressions in RE2's syntax.
+        words: Words and phrases, matched whole and without regard to case.
+        detectors: Built-in detectors.
+    """
+
+    patterns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    detectors: tuple[Detector, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns or self.words or self.detectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Texts that show what is meant.
+
+    Args:
+        violates: Texts that the rule must catch.
+        allowed: Texts that it must let pass.
+    """
+
+    violates: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.violates or self.allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A value that a policy changes of one that it extends.
+
+    Args:
+        path: Where, such as ``categories.hate.block``.
+        before: The inherited value.
+        after: The value in force; None where it was removed.
+        file: The file that changed it.
+    """
+
+    path: str
+    before: object
+    after: object
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to do about one category.
+
+    Args:
+        category: Category key.
+        directions: Directions in which it applies.
+        roles: Speakers on input to whom it applies.
+        action: The most severe action it may take.
+        flag: Probability from which it flags, or None for never.
+        block: Probability from which it blocks, or None for never.
+        review: Band in which a person is asked, or None.
+        failure: What it does when its check cannot be made.
+        message: Text for the user when it blocks, or None for the policy's own.
+        translations: The same by language, such as ``de``.
+        channels: Kinds of text to which it applies.
+        flag_target: What ``flag`` is to achieve, where it is given as a target; ``flag`` is
+            None until the target is resolved.
+        block_target: The same for ``block``.
+        rubric: What violates the category in plain language, for one of the author's own.
+        examples: Texts that show it.
+        matchers: What puts a text into it by shape.
+    """
+
+    category: str
+    directions: frozenset[Direction]
+    roles: frozenset[Role]
+    action: Action
+    flag: float | None
+    block: float | None
+    review: Review | None
+    failure: FailureMode
+    message: str | None
+    translations: Mapping[str, str] = field(default_factory=dict)
+    channels: frozenset[ChannelKind] = frozenset(ChannelKind)
+    flag_target: Target | None = None
+    block_target: Target | None = None
+    rubric: str | None = None
+    examples: Examples = Examples()
+    matchers: Matchers = Matchers()
+
+    @property
+    def resolved(self) -> bool:
+        """Whether every threshold that was given as a target is a probability by now."""
+        return (self.flag_target is None or self.flag is not None) and (
+            self.block_target is None or self.block is not None
+        )
+
+    @property
+    def lowest(self) -> float | None:
+        """The probability from which it does anything, or None."""
+        return min((t for t in (self.flag, self.block) if t is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A validated policy.
+
+    Args:
+        name: Its name.
+        content_hash: SHA-256 (hex) of its canonical content; the version in force.
+        description: One paragraph for people.
+        mode: Enforce or monitor.
+        rules: One for each category, in the order of the file.
+        roles: Speakers whose input is checked at all.
+        turns: How much of a conversation is checked on input.
+        input_check: Whether the upstream waits for the verdict on the input.
+        timeout_ms: Longest time for one check.
+        message: Text for the user when something is blocked.
+        stream: How streamed answers are held.
+        translations: The message by language, such as ``de``.
+        normalise: Whether disguised text is also scored as what it disguises.
+        extends: The policies that it builds on, as written.
+        overrides: What it changes of them.
+        calibration: Path of the author's labelled JSONL for targets, or None for the model's.
+        tests: Paths of labelled JSONL that ``guardrail policy test`` runs.
+        file: Path that it was loaded from, or None.
+    """
+
+    name: str
+    content_hash: str
+    description: str = ""
+    mode: Mode = Mode.ENFORCE
+    rules: tuple[Rule, ...] = ()
+    roles: frozenset[Role] = DEFAULT_ROLES
+    turns: Turns = Turns.LATEST
+    input_check: InputCheck = InputCheck.BEFORE
+    timeout_ms: int = 10_000
+    message: str = DEFAULT_MESSAGE
+    stream: StreamPolicy = field(default_factory=StreamPolicy)
+    translations: Mapping[str, str] = field(default_factory=dict)
+    normalise: bool = True
+    extends: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    calibration: str | None = None
+    tests: tuple[str, ...] = ()
+    file: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Name and the first 12 digits of the hash, as verdicts and headers carry it."""
+        return f"{self.name}@{self.content_hash[:12]}"
+
+    def applies(self, direction: Direction) -> bool:
+        """Whether any rule looks at texts that travel this way."""
+        return any(direction in rule.directions for rule in self.rules)
+
+    def may_block(self, direction: Direction) -> bool:
+        """Whether any rule can block texts that travel this way."""
+        return self.mode is Mode.ENFORCE and any(
+            direction in rule.directions and rule.action is Action.BLOCK for rule in self.rules
+        )
+
+    def rule(self, category: str) -> Rule | None:
+        """Return the rule of a category, or None."""
+        return next((rule for rule in self.rules if rule.category == category), None)
+
+    def message_for(self, categories: Sequence[str], languages: Sequence[str] = ()) -> str:
+        """Return the text for the user.
+
+        Args:
+            categories: Categories that blocked, the most severe first; the first that has a
+                text of its own is used.
+            languages: Languages that the user reads, the best first, such as ``de-AT``.
+
+        Returns:
+            The text in the first of the languages that there is, or in the policy's own.
+        """
+        rules = {rule.category: rule for rule in self.rules}
+        own = next((r for k in categories if (r := rules.get(k)) and r.message), None)
+        message, translations = (
+            (own.message, own.translations) if own else (self.message, self.translations)
+        )
+        for language in languages:
+            for tag in (language.lower(), language.lower().split("-")[0]):
+                if tag in translations:
+                    return translations[tag]
+        return message or self.message

@@ -1,0 +1,47 @@
+"""What patterns promise: linear time, whole words, and places that can be trusted."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from guardrail.policy.patterns import compile_pattern, compile_words
+
+
+def found(matcher, text: str) -> list[str]:
+    return [text[a:b] for a, b in matcher.find(text, 100)]
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*x", "([a-z]+)*[0-9]"])
+def test_a_pattern_that_backtracks_elsewhere_is_fast_here(pattern: str) -> None:
+    started = time.perf_counter()
+    assert found(compile_pattern(pattern), "a" * 200_000 + "!") == []
+    assert time.perf_counter() - started < 1.0
+
+
+def test_words_are_matched_whole_in_any_case_and_spacing() -> None:
+    words = compile_words(("acme", "big rival", "süß"))
+    assert found(words, "ACME, acme acmes Big\n  Rival xacme SÜSS süß.") == [
+        "ACME", "acme", "Big\n  Rival", "süß",
+    ]  # fmt: skip
+
+
+def test_neighbouring_words_share_one_separator() -> None:
+    assert found(compile_words(("a", "b")), "a b a") == ["a", "b", "a"]
+
+
+def test_places_count_characters_not_bytes() -> None:
+    assert found(compile_pattern("b."), "äöü bx 😀 by") == ["bx", "by"]
+
+
+def test_matches_are_bounded_and_an_empty_match_does_not_loop() -> None:
+    assert len(list(compile_pattern("a").find("a" * 1000, 7))) == 7
+    assert found(compile_pattern("x*"), "abc") == []
+    assert compile_pattern("x*").matches_nothing()
+    assert not compile_pattern("x").matches_nothing()
+
+
+def test_a_group_of_the_author_s_does_not_change_what_is_reported() -> None:
+    assert found(compile_pattern("a(b)c"), "xabcx") == ["abc"]
+    assert found(compile_pattern("a|b"), "cb") == ["b"]
