@@ -8,6 +8,7 @@ from typing import Any
 
 from guardrail.wire.base import Notice
 from guardrail.wire.sse import write_event
+from guardrail.wire.stream import object_at
 
 __all__ = ["SentResponse", "response_object"]
 
@@ -154,7 +155,7 @@ class SentResponse:
         elif kind in _WHOLE and isinstance(delta, str):
             item.whole.add(delta)
         elif kind == "response.content_part.added":
-            part = str((payload.get("part") or {}).get("type"))
+            part = str(object_at(payload, "part").get("type"))
             if part in _CLOSERS:
                 key = ("content", _int(payload.get("content_index")))
                 item.parts.setdefault(key, (part, _Text()))
