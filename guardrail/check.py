@@ -111,8 +111,9 @@ def _out_of_scope(policy: Policy, segment: Segment) -> str | None:
         return f"role {segment.role.value} is not in input.roles"
     if policy.turns is Turns.LATEST and not segment.latest:
         return "earlier turn"
-    if not rules_for(policy, Direction.INPUT, segment.role):
-        return f"no rule for role {segment.role.value}"
+    kind = segment.channel.kind
+    if not rules_for(policy, Direction.INPUT, segment.role, kind):
+        return f"no rule for role {segment.role.value} and {kind.value}"
     return None
 
 
@@ -161,6 +162,12 @@ def _merge(parts: Sequence[Scores], total_chars: int) -> Scores:
     """Join the scores of the pieces of one text: the highest of each category."""
     if len(parts) == 1:
         return parts[0]
+    stride = PIECE_CHARS - PIECE_OVERLAP_CHARS
+    evidence = (
+        replace(e, start=e.start + n * stride, end=e.end + n * stride)
+        for n, part in enumerate(parts)
+        for e in part.evidence
+    )
     keys = parts[0].categories
     whole = all(not part.coverage.truncated for part in parts)
     return Scores(
@@ -174,6 +181,8 @@ def _merge(parts: Sequence[Scores], total_chars: int) -> Scores:
             tokens=sum(p.coverage.tokens for p in parts),
             windows=sum(p.coverage.windows for p in parts),
         ),
+        # A match in the overlap of two pieces is one match.
+        evidence=tuple(dict.fromkeys(evidence)),
     )
 
 
@@ -280,20 +289,21 @@ class Checker:
         self, policy: Policy, direction: Direction, segment: Segment, context: str
     ) -> Verdict:
         model = self.classifier.model_id
-        if not segment.text.strip() or not rules_for(policy, direction, segment.role):
+        role, kind = segment.role, segment.channel.kind
+        if not segment.text.strip() or not rules_for(policy, direction, role, kind):
             return decide_skipped(policy, direction, model)
         try:
             async with asyncio.timeout(policy.timeout_ms / 1000):
                 sample = Sample(segment.text, segment.role, segment.prompt, context)
                 scores = await self._score(sample)
         except TimeoutError:
-            return decide_failure(policy, direction, segment.role, "timeout", model)
+            return decide_failure(policy, direction, role, "timeout", model, kind)
         except CheckError as error:
-            return decide_failure(policy, direction, segment.role, error.reason, model)
+            return decide_failure(policy, direction, role, error.reason, model, kind)
         except Exception as error:  # noqa: BLE001  (a classifier is a plug-in: any fault is a failed check)
             log.error("check failed: %s", type(error).__name__)
-            return decide_failure(policy, direction, segment.role, "failure", model)
-        return decide(policy, direction, segment.role, scores)
+            return decide_failure(policy, direction, role, "failure", model, kind)
+        return decide(policy, direction, role, scores, kind)
 
     async def _score(self, sample: Sample) -> Scores:
         if self._queued_chars + len(sample.text) > self._max_queue_chars:

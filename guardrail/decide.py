@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from guardrail.policy import FailureMode, Mode, Policy, Rule
-from guardrail.types import Action, Direction, Finding, Outcome, Role, Scores, Verdict
+from guardrail.types import Action, ChannelKind, Direction, Finding, Outcome, Role, Scores, Verdict
 
 __all__ = ["decide", "decide_failure", "decide_skipped", "rules_for", "worst"]
 
 
-def rules_for(policy: Policy, direction: Direction, role: Role) -> tuple[Rule, ...]:
-    """Return the rules that apply to a speaker in a direction.
+def rules_for(
+    policy: Policy, direction: Direction, role: Role, kind: ChannelKind = ChannelKind.TEXT
+) -> tuple[Rule, ...]:
+    """Return the rules that apply to a speaker in a direction and a kind of text.
 
     On output there is one speaker, the assistant, and `Rule.roles` does not apply. Text of no
     known speaker (`Role.TEXT`) is in scope of every rule.
@@ -23,29 +25,39 @@ def rules_for(policy: Policy, direction: Direction, role: Role) -> tuple[Rule, .
         rule
         for rule in policy.rules
         if direction in rule.directions
+        and kind in rule.channels
         and (direction is Direction.OUTPUT or role is Role.TEXT or role in rule.roles)
     )
 
 
-def decide(policy: Policy, direction: Direction, role: Role, scores: Scores) -> Verdict:
+def decide(
+    policy: Policy,
+    direction: Direction,
+    role: Role,
+    scores: Scores,
+    kind: ChannelKind = ChannelKind.TEXT,
+) -> Verdict:
     """Decide about one text.
 
     A probability equal to a threshold crosses it. Text that the classifier could not cover
-    counts as a failed check of every rule: what nobody read is not safe.
+    counts as a failed check of every rule: what nobody read is not safe. So does a category
+    that was not scored, or whose threshold is a target that was never resolved.
 
     Args:
         policy: The policy in force.
         direction: Which way the text travels.
         role: Who speaks.
         scores: Calibrated probabilities.
+        kind: Kind of text.
 
     Returns:
         The verdict, with findings ordered by severity and probability.
     """
-    rules = rules_for(policy, direction, role)
+    rules = rules_for(policy, direction, role, kind)
     findings = [found for rule in rules if (found := _apply(rule, scores)) is not None]
     missing = [rule for rule in rules if scores.get(rule.category) is None]
     findings += _failures(missing, "no_score")
+    findings += _failures((r for r in rules if not r.resolved and r not in missing), "unresolved")
     outcome = Outcome.SCANNED
     if scores.coverage.truncated:
         outcome = Outcome.TRUNCATED
@@ -61,6 +73,7 @@ def decide_failure(
     role: Role,
     reason: str,
     model: str = "",
+    kind: ChannelKind = ChannelKind.TEXT,
 ) -> Verdict:
     """Decide about a text whose check could not be made.
 
@@ -72,11 +85,12 @@ def decide_failure(
         role: Who speaks.
         reason: ``timeout``, ``overload``, ``failure`` or ``unreadable``.
         model: Identity of the classifier that failed.
+        kind: Kind of text.
 
     Returns:
         A verdict with outcome ``failed``.
     """
-    findings = _failures(rules_for(policy, direction, role), reason)
+    findings = _failures(rules_for(policy, direction, role, kind), reason)
     return _verdict(policy, direction, findings, Scores(model=model), Outcome.FAILED)
 
 
@@ -99,11 +113,12 @@ def _apply(rule: Rule, scores: Scores) -> Finding | None:
     if probability is None:
         return None
     in_band = rule.review is not None and rule.review.low <= probability < rule.review.high
+    reason = next((e.kind for e in scores.evidence if e.category == rule.category), "threshold")
     for action, threshold in ((Action.BLOCK, rule.block), (Action.FLAG, rule.flag)):
         if threshold is not None and probability >= threshold:
             allowed = min(action, rule.action, key=lambda a: a.severity)
             if allowed is not Action.PASS or in_band:
-                return Finding(rule.category, allowed, probability, threshold, review=in_band)
+                return Finding(rule.category, allowed, probability, threshold, reason, in_band)
             return None
     if in_band and rule.review is not None:
         return Finding(

@@ -16,6 +16,7 @@ __all__ = [
     "ChannelKind",
     "Coverage",
     "Direction",
+    "Evidence",
     "Finding",
     "Frame",
     "Outcome",
@@ -186,6 +187,25 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a probability rests on besides the model; it holds no text.
+
+    Args:
+        category: Category key; empty where it concerns the text as a whole.
+        kind: ``pattern``, ``word``, ``detector``, or ``view`` for a disguise that was undone.
+        name: Which pattern, detector or disguise; of words only that one of the list matched.
+        start: First character of the place in the text.
+        end: Character after the last.
+    """
+
+    category: str
+    kind: str
+    name: str
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Calibrated probabilities of one text.
 
@@ -193,11 +213,13 @@ class Scores:
         categories: Probability in [0, 1] by category key; `UNSAFE` is the overall one.
         model: Identity of what produced them: name and content hash.
         coverage: How much of the text they rest on.
+        evidence: What they rest on besides the model.
     """
 
     categories: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     coverage: Coverage = Coverage()
+    evidence: tuple[Evidence, ...] = ()
 
     def get(self, key: str) -> float | None:
         """Return the probability of ``key``, or None where the model has no such head."""

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from guardrail.decide import decide, decide_failure, decide_skipped, worst
 from guardrail.policy import Policy, parse_policy
-from guardrail.types import Action, Coverage, Direction, Outcome, Role, Scores
+from guardrail.types import (
+    Action,
+    ChannelKind,
+    Coverage,
+    Direction,
+    Evidence,
+    Outcome,
+    Role,
+    Scores,
+)
 
 POLICY = parse_policy(
     """
@@ -125,3 +134,28 @@ def test_every_verdict_carries_policy_and_model() -> None:
     verdict = on_input()
     assert verdict.policy == POLICY.identity
     assert verdict.scores.model == "m@1"
+
+
+def test_a_rule_of_another_kind_of_text_does_not_apply() -> None:
+    policy = parse_policy(
+        "version: 1\nname: t\ncategories: {hate: {block: 0.5, channels: [tool_result]}}"
+    )
+    for kind, action in ((ChannelKind.TOOL_RESULT, Action.BLOCK), (ChannelKind.TEXT, Action.PASS)):
+        verdict = decide(policy, Direction.INPUT, Role.TOOL, scores(hate=1.0), kind)
+        assert verdict.action is action
+    failed = decide_failure(policy, Direction.INPUT, Role.TOOL, "timeout", "", ChannelKind.TEXT)
+    assert failed.action is Action.PASS
+
+
+def test_a_target_that_was_never_resolved_is_a_failed_check() -> None:
+    policy = parse_policy(
+        "version: 1\nname: t\ncategories: {hate: {flag: 0.5, block: {precision: 0.9}}}"
+    )
+    verdict = on_input(policy, hate=0.0)
+    assert (verdict.action, verdict.findings[0].reason) == (Action.BLOCK, "unresolved")
+
+
+def test_a_match_is_given_as_the_reason() -> None:
+    seen = Scores({**SAFE, "hate": 1.0}, "m", Coverage(), (Evidence("hate", "word", "list"),))
+    verdict = decide(POLICY, Direction.INPUT, Role.USER, seen)
+    assert verdict.findings[0].reason == "word"
