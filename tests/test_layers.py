@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).parent.parent / "guardrail"
 
 RANKS = {
-    "__init__": 0,
     "types": 0,
     "errors": 0,
     "taxonomy": 1,
@@ -30,6 +29,7 @@ RANKS = {
     "audit": 5,
     "train": 5,
     "evaluate": 5,
+    "__init__": 6,
     "cli": 6,
     "__main__": 7,
 }

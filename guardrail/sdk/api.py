@@ -1,0 +1,355 @@
+"""`Guardrail`: judge texts, messages, answers and streams in this process.
+
+Owns the plain API. The model is loaded at the first call that needs it and shared by the whole
+process; checks from any thread or event loop meet in one queue and are batched together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from guardrail.check import Checker
+from guardrail.classifier import Classifier, Sample
+from guardrail.decide import decide_failure, decide_skipped, worst
+from guardrail.errors import GuardrailBlocked
+from guardrail.policy import Policy, load_policy
+from guardrail.sdk.adapters import answer_frame, read_content
+from guardrail.sdk.codecs import AnyCodec, Codec
+from guardrail.sdk.runtime import Runtime, runtime
+from guardrail.sdk.streams import Ending, guard_async, guard_sync
+from guardrail.stream import Check
+from guardrail.types import Action, Direction, Frame, Role, Scores, Segment, Verdict
+from guardrail.wire import Notice, RefusalStyle
+
+__all__ = ["Guardrail"]
+
+T = TypeVar("T")
+SCORE_BATCH: Final = 64
+"""Texts that are handed to the model at once: bounds memory and how late an interrupt comes."""
+
+
+class Guardrail:
+    """A policy, ready to judge. Safe to use from many threads and event loops.
+
+    Args:
+        policy: The policy in force.
+        classifier: What scores texts, in place of the embedded model; it must be safe to call
+            from another thread.
+        bundle: A model folder, in place of the embedded one.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        classifier: Classifier | None = None,
+        bundle: str | Path | None = None,
+    ) -> None:
+        self._policy = policy
+        self._classifier = classifier
+        self._bundle = None if bundle is None else Path(bundle).resolve()
+        self._own: tuple[Runtime, Checker] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        policy: str | Path | Policy = "default",
+        *,
+        classifier: Classifier | None = None,
+        bundle: str | Path | None = None,
+    ) -> Guardrail:
+        """Load a policy; the model waits for the first check.
+
+        Args:
+            policy: A policy file, the name of a bundled policy, or a `Policy`.
+            classifier: What scores texts, in place of the embedded model.
+            bundle: A model folder, in place of the embedded one.
+
+        Raises:
+            PolicyError: The policy does not validate, or there is none of that name.
+        """
+        loaded = policy if isinstance(policy, Policy) else load_policy(policy)
+        return cls(loaded, classifier, bundle)
+
+    def __reduce__(self) -> tuple[type[Guardrail], tuple[object, ...]]:
+        return type(self), (self._policy, self._classifier, self._bundle)
+
+    def __repr__(self) -> str:
+        return f"Guardrail({self._policy.identity})"
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    def warm_up(self) -> None:
+        """Load the model and run it once, so that the first real check is not slow."""
+        self._checker().classifier.score([Sample("The first pass is slower than the others.")])
+
+    # --- one text, a conversation, an answer ---------------------------------------------
+
+    def check(
+        self,
+        content: object,
+        *,
+        direction: Direction | str = Direction.INPUT,
+        prompt: str | None = None,
+    ) -> Verdict:
+        """Judge a text, messages or an answer.
+
+        Args:
+            content: On input a string, messages or a request body; on output a string, a
+                message or an answer of a known API.
+            direction: ``input`` or ``output``.
+            prompt: On output, the user turn before it: an answer is judged better with it.
+
+        Returns:
+            The verdict; a failed check becomes one by the policy's failure mode.
+
+        Raises:
+            TypeError: The content is of no known kind.
+            WireError: Messages that are not what their API says.
+            BundleError: The model cannot be loaded.
+        """
+        segments, frame = self._read(content, Direction(direction), prompt)
+        return runtime().wait(self._judge(self._checker(), segments, frame))
+
+    async def acheck(
+        self,
+        content: object,
+        *,
+        direction: Direction | str = Direction.INPUT,
+        prompt: str | None = None,
+    ) -> Verdict:
+        """Judge a text, messages or an answer; see `check`."""
+        segments, frame = self._read(content, Direction(direction), prompt)
+        checker = await self._aready()
+        return await runtime().run(self._judge(checker, segments, frame))
+
+    def check_segments(self, segments: Sequence[Segment], direction: Direction) -> Verdict:
+        """Judge texts that an integration has read itself.
+
+        Args:
+            segments: The texts, in order, with who speaks.
+            direction: Which way they travel.
+        """
+        return runtime().wait(self._judge(self._checker(), segments, None, direction))
+
+    async def acheck_segments(self, segments: Sequence[Segment], direction: Direction) -> Verdict:
+        """Judge texts that an integration has read itself; see `check_segments`."""
+        checker = await self._aready()
+        return await runtime().run(self._judge(checker, segments, None, direction))
+
+    def _read(
+        self, content: object, direction: Direction, prompt: str | None
+    ) -> tuple[Sequence[Segment], Frame | None]:
+        if direction is Direction.INPUT:
+            return read_content(content)[0], None
+        frame = answer_frame(content)
+        return answer_segments(frame, prompt), frame
+
+    async def _judge(
+        self,
+        checker: Checker,
+        segments: Sequence[Segment],
+        frame: Frame | None,
+        direction: Direction | None = None,
+    ) -> Verdict:
+        way = direction or (Direction.INPUT if frame is None else Direction.OUTPUT)
+        if way is Direction.INPUT:
+            return await checker.check_input(self._policy, segments)
+        verdicts = list(
+            await asyncio.gather(*(checker.check(self._policy, way, s) for s in segments))
+        )
+        if frame is not None and frame.opaque:
+            verdicts.append(self.unreadable())
+        if not verdicts:
+            return decide_skipped(self._policy, way, checker.classifier.model_id)
+        return worst(verdicts)
+
+    # --- streams -------------------------------------------------------------------------
+
+    def check_stream(
+        self,
+        chunks: Iterable[T],
+        *,
+        prompt: str | None = None,
+        read: Callable[[T], str] | None = None,
+        on_flag: Callable[[Verdict], object] | None = None,
+    ) -> Iterator[T]:
+        """Yield the items of a streamed answer as they are cleared.
+
+        Args:
+            chunks: Strings, or chunks of a known API, or anything with ``read``.
+            prompt: The user turn before the answer.
+            read: Returns the text of an item.
+            on_flag: Called with the first verdict that flags, in this thread.
+
+        Yields:
+            The items, unchanged and in order.
+
+        Raises:
+            GuardrailBlocked: The answer is blocked; nothing that was not cleared has come out.
+        """
+        codec: Codec[T] = AnyCodec(read)
+        return self.stream(chunks, codec, Raising(self, on_flag), prompt)
+
+    def acheck_stream(
+        self,
+        chunks: AsyncIterable[T],
+        *,
+        prompt: str | None = None,
+        read: Callable[[T], str] | None = None,
+        on_flag: Callable[[Verdict], object] | None = None,
+    ) -> AsyncIterator[T]:
+        """Yield the items of an async stream as they are cleared; see `check_stream`."""
+        codec: Codec[T] = AnyCodec(read)
+        return self.astream(chunks, codec, Raising(self, on_flag), prompt)
+
+    def stream(
+        self, source: Iterable[T], codec: Codec[T], ending: Ending[T], prompt: str | None = None
+    ) -> Iterator[T]:
+        """Guard a stream with a codec and an ending of one's own; see `check_stream`."""
+        checker, home = self._checker(), runtime()
+        judge = self._judge_window(checker, prompt)
+        return guard_sync(source, codec, self._policy, judge, ending, home)
+
+    async def astream(
+        self,
+        source: AsyncIterable[T],
+        codec: Codec[T],
+        ending: Ending[T],
+        prompt: str | None = None,
+    ) -> AsyncIterator[T]:
+        """Guard an async stream with a codec and an ending of one's own."""
+        judge = self._judge_window(await self._aready(), prompt)
+        guarded = guard_async(aiter(source), codec, self._policy, judge, ending)
+        try:
+            async for item in guarded:
+                yield item
+        finally:
+            await guarded.aclose()
+
+    def _judge_window(self, checker: Checker, prompt: str | None) -> Callable[[Check], Any]:
+        async def judge(check: Check) -> Verdict:
+            segment = Segment(check.text, Role.ASSISTANT, channel=check.channel, prompt=prompt)
+            work = checker.check(self._policy, Direction.OUTPUT, segment, context=check.context)
+            return await runtime().run(work)
+
+        return judge
+
+    # --- scores --------------------------------------------------------------------------
+
+    def score(
+        self, texts: Iterable[str], *, role: Role | str = Role.TEXT, prompt: str | None = None
+    ) -> list[Scores]:
+        """Return calibrated probabilities, without any policy, for notebooks and batch work.
+
+        Args:
+            texts: The texts.
+            role: Who speaks: ``user``, ``assistant``, ``tool``, ``system`` or ``text``.
+            prompt: The user turn before an assistant's answer.
+
+        Returns:
+            One `Scores` for each text, in order.
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        samples = [Sample(text, Role(role), prompt) for text in texts]
+        classifier = self._checker().classifier
+        scores: list[Scores] = []
+        for start in range(0, len(samples), SCORE_BATCH):
+            scores += classifier.score(samples[start : start + SCORE_BATCH])
+        return scores
+
+    async def ascore(
+        self, texts: Iterable[str], *, role: Role | str = Role.TEXT, prompt: str | None = None
+    ) -> list[Scores]:
+        """Return calibrated probabilities; see `score`. The event loop is not blocked."""
+        return await asyncio.to_thread(self.score, list(texts), role=role, prompt=prompt)
+
+    # --- verdicts in words ---------------------------------------------------------------
+
+    def message(self, verdict: Verdict) -> str:
+        """Return the policy's text for the user about a block."""
+        return self._policy.message_for(verdict.categories)
+
+    def notice(self, verdict: Verdict) -> Notice:
+        """Return the same with what a dialect needs to write an answer of it."""
+        return Notice(
+            message=self.message(verdict),
+            categories=verdict.categories,
+            request_id=uuid.uuid4().hex,
+            style=RefusalStyle.MESSAGE_200,
+            created=int(time.time()),
+        )
+
+    def unreadable(self) -> Verdict:
+        """Return the verdict on an answer that cannot be read, by the failure mode."""
+        return decide_failure(self._policy, Direction.OUTPUT, Role.ASSISTANT, "unreadable")
+
+    # --- the model -----------------------------------------------------------------------
+
+    def _checker(self) -> Checker:
+        home = runtime()
+        if self._classifier is None:
+            return home.shared(self._bundle)
+        own = self._own
+        if own is None or own[0] is not home:
+            with home.lock:
+                own = self._own
+                if own is None or own[0] is not home:
+                    own = self._own = (home, Checker(self._classifier))
+        return own[1]
+
+    async def _aready(self) -> Checker:
+        """Return the checker; a model is loaded in a thread, not on the caller's loop."""
+        if self._classifier is None and not runtime().loaded(self._bundle):
+            return await asyncio.to_thread(self._checker)
+        return self._checker()
+
+
+def answer_segments(frame: Frame, prompt: str | None) -> list[Segment]:
+    """Return the texts of a whole answer, one for each channel.
+
+    Args:
+        frame: The answer as one frame.
+        prompt: The user turn before it.
+    """
+    texts: dict[Any, list[str]] = {}
+    for span in frame.spans:
+        texts.setdefault(span.channel, []).append(span.text)
+    return [
+        Segment("".join(parts), Role.ASSISTANT, channel, prompt) for channel, parts in texts.items()
+    ]
+
+
+class Raising:
+    """The plain ending: a block raises, a flag is told to a callback.
+
+    Args:
+        guardrail: Knows what an unreadable answer means.
+        on_flag: Called with a verdict that flags.
+    """
+
+    def __init__(self, guardrail: Guardrail, on_flag: Callable[[Verdict], object] | None) -> None:
+        self._guardrail = guardrail
+        self._on_flag = on_flag
+
+    def flagged(self, verdict: Verdict) -> None:
+        """Tell the callback."""
+        if self._on_flag is not None and verdict.effective is Action.FLAG:
+            self._on_flag(verdict)
+
+    def blocked(self, verdict: Verdict, codec: Codec[Any]) -> Iterable[Any]:  # noqa: ARG002
+        """Raise."""
+        raise GuardrailBlocked(verdict)
+
+    def unreadable(self, codec: Codec[Any]) -> Iterable[Any]:
+        """Raise with the verdict of the failure mode."""
+        return self.blocked(self._guardrail.unreadable(), codec)

@@ -1,0 +1,227 @@
+"""`@guard`: one line around any chat call, sync or async, whole or streamed.
+
+Owns how a call's input and output are found and what a block becomes; the judging is `api`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar, cast, overload
+
+from guardrail.errors import GuardrailBlocked
+from guardrail.policy import Policy
+from guardrail.sdk.api import Guardrail
+from guardrail.sdk.arguments import Find, finder
+from guardrail.sdk.handles import AsyncGuardedStream, GuardedStream, is_async_stream, is_stream
+from guardrail.sdk.scope import OnBlock, Options, Scope
+from guardrail.types import Verdict
+
+__all__ = ["Guard", "guard"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Guard:
+    """A guard with its settings: a decorator, and a context manager.
+
+    Args:
+        guardrail: What judges.
+        input: How a call's input is found; see `guard`.
+        output: How a call's output is read; see `guard`.
+        on_block: What a block becomes.
+        on_flag: Called with verdicts that flag.
+    """
+
+    def __init__(
+        self,
+        guardrail: Guardrail,
+        *,
+        input: str | Callable[..., object] | Literal[False] | None = None,  # noqa: A002
+        output: Callable[[Any], str] | Literal[False] | None = None,
+        on_block: OnBlock = "raise",
+        on_flag: Callable[[Verdict], object] | None = None,
+    ) -> None:
+        if not callable(on_block) and on_block not in ("raise", "message"):
+            raise TypeError(f"on_block: {on_block!r}; use 'raise', 'message' or a function")
+        self._options = Options(guardrail, output, on_block, on_flag)
+        self._input = input
+
+    def __enter__(self) -> Scope:
+        return Scope(self._options)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def __aenter__(self) -> Scope:
+        return Scope(self._options)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __call__(self, fn: F) -> F:
+        """Guard a function of any kind; its signature stays.
+
+        Args:
+            fn: A function, coroutine function, generator or async generator.
+
+        Raises:
+            TypeError: It has no parameter that could be the input.
+        """
+        find = finder(fn, self._input)
+        if inspect.isasyncgenfunction(fn):
+            made: Callable[..., Any] = self._async_generator(fn, find)
+        elif inspect.isgeneratorfunction(fn):
+            made = self._generator(fn, find)
+        elif inspect.iscoroutinefunction(fn):
+            made = self._coroutine(fn, find)
+        else:
+            made = self._function(fn, find)
+        return cast("F", functools.wraps(fn)(made))
+
+    def _function(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            scope = Scope(self._options)
+            if (verdict := _blocked_input(scope, find, args, kwargs)) is not None:
+                return scope.replacement(verdict)
+            result = fn(*args, **kwargs)
+            if inspect.isawaitable(result):
+                return _finish(scope, result)
+            if is_stream(result):
+                return GuardedStream(result, scope.stream(result))
+            if is_async_stream(result):
+                return AsyncGuardedStream(result, scope.astream(result))
+            return scope.output(result)
+
+        return guarded
+
+    def _coroutine(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            scope = Scope(self._options)
+            if (verdict := await _ablocked_input(scope, find, args, kwargs)) is not None:
+                return scope.replacement(verdict)
+            return await _finish(scope, fn(*args, **kwargs))
+
+        return guarded
+
+    def _generator(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
+        def guarded(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
+            scope = Scope(self._options)
+            if (verdict := _blocked_input(scope, find, args, kwargs)) is not None:
+                yield scope.replacement(verdict)
+                return
+            yield from scope.stream(fn(*args, **kwargs))
+
+        return guarded
+
+    def _async_generator(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
+        async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            scope = Scope(self._options)
+            if (verdict := await _ablocked_input(scope, find, args, kwargs)) is not None:
+                yield scope.replacement(verdict)
+                return
+            stream = cast("AsyncGenerator[Any, None]", scope.astream(fn(*args, **kwargs)))
+            async with aclosing(stream):
+                async for item in stream:
+                    yield item
+
+        return guarded
+
+
+async def _finish(scope: Scope, work: Awaitable[Any]) -> Any:
+    result = await work
+    if is_async_stream(result):
+        return AsyncGuardedStream(result, scope.astream(result))
+    if is_stream(result):
+        return GuardedStream(result, scope.stream(result))
+    return await scope.aoutput(result)
+
+
+def _blocked_input(
+    scope: Scope, find: Find | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Verdict | None:
+    if find is None:
+        return None
+    try:
+        scope.input(find(args, kwargs))
+    except GuardrailBlocked as blocked:
+        return blocked.verdict
+    return None
+
+
+async def _ablocked_input(
+    scope: Scope, find: Find | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Verdict | None:
+    if find is None:
+        return None
+    try:
+        await scope.ainput(find(args, kwargs))
+    except GuardrailBlocked as blocked:
+        return blocked.verdict
+    return None
+
+
+@overload
+def guard(fn: F, /) -> F: ...
+
+
+@overload
+def guard(
+    *,
+    policy: str | Path | Policy | Guardrail = "default",
+    input: str | Callable[..., object] | Literal[False] | None = None,
+    output: Callable[[Any], str] | Literal[False] | None = None,
+    on_block: OnBlock = "raise",
+    on_flag: Callable[[Verdict], object] | None = None,
+) -> Guard: ...
+
+
+def guard(
+    fn: F | None = None,
+    /,
+    *,
+    policy: str | Path | Policy | Guardrail = "default",
+    input: str | Callable[..., object] | Literal[False] | None = None,  # noqa: A002
+    output: Callable[[Any], str] | Literal[False] | None = None,
+    on_block: OnBlock = "raise",
+    on_flag: Callable[[Verdict], object] | None = None,
+) -> F | Guard:
+    """Guard a chat call: what goes in and what comes out.
+
+    ``@guard``, ``@guard(policy=...)`` and ``with guard(policy=...) as scope`` all work.
+
+    Args:
+        fn: The function, where the decorator has no arguments.
+        policy: A policy file, the name of a bundled policy, a `Policy`, or a `Guardrail`.
+        input: Name of the parameter to check, a function of the call's arguments that returns
+            what to check, False for no check, or None to find it by name.
+        output: A function that returns the text of a result (or of one item of a stream), False
+            for no check, or None for strings, messages and answers of known APIs.
+        on_block: ``raise`` for `GuardrailBlocked`; ``message`` for the policy's text, in the
+            shape of the answer where there is one; or a function of the verdict.
+        on_flag: Called with verdicts that flag.
+
+    Returns:
+        The guarded function, or a `Guard`.
+
+    Raises:
+        PolicyError: The policy does not validate.
+        TypeError: The function has no parameter that could be the input.
+    """
+    guardrail = policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
+    made = Guard(guardrail, input=input, output=output, on_block=on_block, on_flag=on_flag)
+    return made if fn is None else made(fn)

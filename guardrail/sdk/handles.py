@@ -1,0 +1,100 @@
+"""Handles on guarded streams: iterators that keep the attributes of the stream behind them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+__all__ = ["AsyncGuardedStream", "GuardedStream", "is_async_stream", "is_stream"]
+
+T = TypeVar("T")
+
+
+def is_stream(result: object) -> bool:
+    """Return whether a result is an iterator, or a client's stream."""
+    return isinstance(result, Iterator) or (
+        hasattr(result, "__iter__") and hasattr(result, "close") and hasattr(result, "response")
+    )
+
+
+def is_async_stream(result: object) -> bool:
+    """Return whether a result is iterated with ``async for``."""
+    return hasattr(result, "__aiter__")
+
+
+class GuardedStream(Iterator[T]):
+    """A guarded stream that keeps the attributes of the one behind it.
+
+    Args:
+        inner: The stream as the function returned it.
+        guarded: Its cleared items.
+    """
+
+    def __init__(self, inner: Any, guarded: Iterator[T]) -> None:
+        self._inner = inner
+        self._guarded = guarded
+
+    def __next__(self) -> T:
+        return next(self._guarded)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __enter__(self) -> GuardedStream[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream and close the one behind it."""
+        for part in (self._guarded, self._inner):
+            if callable(close := getattr(part, "close", None)):
+                close()
+
+
+class AsyncGuardedStream(AsyncIterator[T]):
+    """The same for an async stream.
+
+    Args:
+        inner: The stream as the function returned it.
+        guarded: Its cleared items.
+    """
+
+    def __init__(self, inner: Any, guarded: AsyncIterator[T]) -> None:
+        self._inner = inner
+        self._guarded = guarded
+
+    async def __anext__(self) -> T:
+        return await anext(self._guarded)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def __aenter__(self) -> AsyncGuardedStream[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream and close the one behind it."""
+        for part in (self._guarded, self._inner):
+            close = getattr(part, "aclose", None) or getattr(part, "close", None)
+            done = close() if callable(close) else None
+            if inspect.isawaitable(done):
+                await done
+
+    close = aclose

@@ -1,0 +1,197 @@
+"""One guarded exchange: its input, its answer, and what a block of either becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+from guardrail.errors import GuardrailBlocked
+from guardrail.sdk.adapters import (
+    EMPTY_REQUEST,
+    answer_frame,
+    as_plain,
+    dialect_of,
+    dump_plain,
+    read_content,
+)
+from guardrail.sdk.api import Guardrail, answer_segments
+from guardrail.sdk.codecs import AnyCodec, Codec, TextCodec
+from guardrail.types import Action, Direction, Segment, Verdict
+
+__all__ = ["OnBlock", "Options", "Scope"]
+
+T = TypeVar("T")
+
+OnBlock = Literal["raise", "message"] | Callable[[Verdict], Any]
+"""Raise `GuardrailBlocked`, return the policy's message, or return what a function makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a guard was told; see `guardrail.sdk.decorator.guard`."""
+
+    guardrail: Guardrail
+    output: Callable[[Any], str] | Literal[False] | None
+    on_block: OnBlock
+    on_flag: Callable[[Verdict], object] | None
+
+
+class Scope:
+    """One guarded exchange: an input, then its answer.
+
+    The last user turn of the input is remembered, since an answer is judged better with it.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._prompt: str | None = None
+        self.verdicts: list[Verdict] = []
+
+    # --- input ---------------------------------------------------------------------------
+
+    def input(self, content: T) -> T:
+        """Check what is about to be sent.
+
+        Args:
+            content: A string, messages or a request body.
+
+        Returns:
+            The same.
+
+        Raises:
+            GuardrailBlocked: It is blocked, whatever ``on_block`` says.
+        """
+        verdict = self._options.guardrail.check_segments(self._segments(content), Direction.INPUT)
+        return self._passed(verdict, content)
+
+    async def ainput(self, content: T) -> T:
+        """Check what is about to be sent; see `input`."""
+        segments = self._segments(content)
+        verdict = await self._options.guardrail.acheck_segments(segments, Direction.INPUT)
+        return self._passed(verdict, content)
+
+    def _segments(self, content: object) -> tuple[Segment, ...]:
+        segments, self._prompt = read_content(content)
+        return segments
+
+    def _passed(self, verdict: Verdict, content: T) -> T:
+        self.flagged(verdict)
+        self.verdicts.append(verdict)
+        if verdict.blocked:
+            raise GuardrailBlocked(verdict)
+        return content
+
+    # --- output --------------------------------------------------------------------------
+
+    def output(self, result: T) -> T:
+        """Check a whole answer.
+
+        Args:
+            result: A string, a message or an answer of a known API.
+
+        Returns:
+            The same, or what ``on_block`` makes of a block.
+
+        Raises:
+            GuardrailBlocked: It is blocked, and ``on_block`` is ``raise``.
+        """
+        if self._options.output is False:
+            return result
+        segments, bad = self._answer(result)
+        verdict = self._options.guardrail.check_segments(segments, Direction.OUTPUT)
+        return self._kept(bad or verdict, result)
+
+    async def aoutput(self, result: T) -> T:
+        """Check a whole answer; see `output`."""
+        if self._options.output is False:
+            return result
+        segments, bad = self._answer(result)
+        verdict = await self._options.guardrail.acheck_segments(segments, Direction.OUTPUT)
+        return self._kept(bad or verdict, result)
+
+    def _answer(self, result: object) -> tuple[list[Segment], Verdict | None]:
+        read = self._options.output
+        frame = answer_frame(read(result) if callable(read) else result)
+        unreadable = self._options.guardrail.unreadable() if frame.opaque else None
+        bad = unreadable if unreadable is not None and unreadable.blocked else None
+        return answer_segments(frame, self._prompt), bad
+
+    def _kept(self, verdict: Verdict, result: T) -> T:
+        self.flagged(verdict)
+        self.verdicts.append(verdict)
+        return cast("T", self.replacement(verdict, result)) if verdict.blocked else result
+
+    def stream(self, chunks: Iterable[T]) -> Iterator[T]:
+        """Yield the items of a streamed answer as they are cleared.
+
+        Args:
+            chunks: Strings or chunks of a known API.
+        """
+        if self._options.output is False:
+            return iter(chunks)
+        return self._options.guardrail.stream(chunks, self._codec(), self, self._prompt)
+
+    def astream(self, chunks: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Yield the items of an async stream as they are cleared."""
+        if self._options.output is False:
+            return chunks
+        return self._options.guardrail.astream(chunks, self._codec(), self, self._prompt)
+
+    def _codec(self) -> Codec[Any]:
+        read = self._options.output
+        return TextCodec(read, None) if callable(read) else AnyCodec()
+
+    # --- verdicts ------------------------------------------------------------------------
+
+    def flagged(self, verdict: Verdict) -> None:
+        """Tell the callback about a verdict that flags."""
+        if self._options.on_flag is not None and verdict.effective is Action.FLAG:
+            self._options.on_flag(verdict)
+
+    def blocked(self, verdict: Verdict, codec: Codec[Any]) -> Iterable[Any]:
+        """Return the last items of a blocked stream, or raise."""
+        self.verdicts.append(verdict)
+        on_block = self._options.on_block
+        if on_block == "raise":
+            raise GuardrailBlocked(verdict)
+        if on_block == "message":
+            return codec.refusal(self._options.guardrail.notice(verdict))
+        return [on_block(verdict)]
+
+    def unreadable(self, codec: Codec[Any]) -> Iterable[Any]:
+        """Return the last items of a stream that cannot be read, or raise."""
+        return self.blocked(self._options.guardrail.unreadable(), codec)
+
+    def replacement(self, verdict: Verdict, result: object = "") -> object:
+        """Return what stands for a blocked call, or raise.
+
+        Args:
+            verdict: Why.
+            result: The answer that is blocked: a message in its place has its type.
+
+        Raises:
+            GuardrailBlocked: ``on_block`` is ``raise``.
+        """
+        on_block = self._options.on_block
+        if on_block == "raise":
+            raise GuardrailBlocked(verdict)
+        if on_block != "message":
+            return on_block(verdict)
+        return _in_shape_of(result, self._options.guardrail, verdict)
+
+
+def _in_shape_of(result: object, guardrail: Guardrail, verdict: Verdict) -> object:
+    """Return the policy's message as an answer of the same type."""
+    notice = guardrail.notice(verdict)
+    if isinstance(result, str):
+        return notice.message
+    plain = as_plain(result)
+    wire = dialect_of(plain) if isinstance(plain, dict) else None
+    if wire is None:
+        return notice.message
+    reply = wire.output_refusal(EMPTY_REQUEST, dump_plain(plain), notice)
+    payload: dict[str, Any] = json.loads(reply.body)
+    make = getattr(type(result), "model_validate", None)
+    return make(payload) if make is not None else payload
