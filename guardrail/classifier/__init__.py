@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guardrail.classifier.base import Classifier, Sample
-from guardrail.errors import BundleError
 
 if TYPE_CHECKING:
     from guardrail.classifier.encoder import EncoderClassifier
@@ -29,13 +28,6 @@ def load_classifier(
     Raises:
         BundleError: The folder is missing or damaged, or no ONNX Runtime is installed.
     """
-    try:
-        import onnxruntime  # noqa: F401  (named here for the message)
-    except ImportError as error:
-        raise BundleError(
-            "the classifier needs ONNX Runtime: pip install 'guardrail[cpu]' "
-            "(or 'guardrail[gpu]' on a CUDA machine)"
-        ) from error
     from guardrail.classifier.bundle import Bundle
     from guardrail.classifier.encoder import EncoderClassifier
 

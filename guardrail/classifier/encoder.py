@@ -266,8 +266,13 @@ def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:
 def _session(
     bundle: Bundle, threads: int | None, providers: Sequence[str] | None
 ) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BundleError(
+            "the classifier needs ONNX Runtime: pip install 'guardrail[cpu]' "
+            "(or 'guardrail[gpu]' on a CUDA machine)"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or _cpus()
     options.inter_op_num_threads = 1

@@ -71,6 +71,11 @@ class Batch:
         return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
+    def rows(self, part: slice) -> Batch:
+        """Return some of the batch's examples."""
+        return Batch(*(getattr(self, name)[part] for name in self.__slots__))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
     encoded: Encoded

@@ -1,0 +1,1 @@
+"""Tests of `guardrail.evaluate`."""

@@ -1,0 +1,160 @@
+"""The contrast corpus keeps its promises, and reading it names every mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from guardrail.errors import DataError
+from guardrail.taxonomy import KEYS
+
+pytest.importorskip("torch")
+
+from guardrail.train.corpus import (  # noqa: E402
+    BENIGN,
+    Line,
+    Wrapper,
+    corpus_example,
+    expansions,
+    fill,
+    read_corpus,
+    read_wrappers,
+    wrap,
+)
+from guardrail.train.rows import INDEX  # noqa: E402
+
+LINES = read_corpus()
+WRAPPERS = read_wrappers()
+LEAST = 145
+"""Lines on each side of each key; the aim is 150."""
+
+
+def of(key: str) -> list[Line]:
+    return [line for line in LINES if line.key == key]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_has_enough_lines_on_both_sides(key: str) -> None:
+    sides = Counter(line.violates for line in of(key))
+    assert sides[True] >= LEAST
+    assert sides[False] >= LEAST
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_violating_lines_have_twins(key: str) -> None:
+    sides = defaultdict(set)
+    for line in of(key):
+        sides[line.family].add(line.violates)
+    lonely = [family for family, found in sides.items() if found == {True}]
+    assert len(lonely) <= 0.1 * len(sides)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_label_does_not_show_in_the_length(key: str) -> None:
+    words = {
+        side: [len(line.text.split()) for line in of(key) if line.violates is side]
+        for side in (True, False)
+    }
+    mean = {side: sum(counts) / len(counts) for side, counts in words.items()}
+    assert 0.6 < mean[True] / mean[False] < 1.6
+
+
+def test_no_text_stands_there_twice_with_different_labels() -> None:
+    seen: dict[tuple[str, str, str], Line] = {}
+    for line in LINES:
+        plain = re.sub(r"\W+", " ", line.text.lower()).strip()
+        name = (plain or line.text, line.prompt or "", line.role)
+        before = seen.setdefault(name, line)
+        assert before is line or before.violates == line.violates or before.key != line.key
+
+
+def test_families_are_held_out_whole_and_in_fair_share() -> None:
+    for line in LINES:
+        twins = {other.dev for other in of(line.key) if other.family == line.family}
+        assert len(twins) == 1
+    share = sum(line.dev for line in LINES) / len(LINES)
+    assert 0.08 < share < 0.16
+
+
+def test_every_line_fills_without_leftovers() -> None:
+    rng = Random(0)
+    for line in LINES:
+        text, prompt = fill(line, rng)
+        for name in line.slots:
+            assert f"{{{name}}}" not in text + (prompt or "")
+
+
+def test_expansions_differ_and_stay_within_the_limit() -> None:
+    line = Line("hate", "f", True, "user", "{a} {b}", slots={"a": ("1", "2"), "b": ("3", "4")})
+    assert len({text for text, _ in expansions(line, 3)}) == 3
+    assert len(list(expansions(line, 99))) == 4
+
+
+def test_wrappers_hold_a_core_and_come_in_both_kinds() -> None:
+    kinds = Counter(wrapper.adversarial for wrapper in WRAPPERS)
+    assert min(kinds[True], kinds[False]) >= 50
+    rng = Random(0)
+    for wrapper in WRAPPERS:
+        assert "THE CORE" in wrap(wrapper, "THE CORE", rng)
+
+
+def test_a_core_that_looks_like_a_slot_is_not_filled() -> None:
+    wrapper = Wrapper("w", True, "{a}: {core}", {"a": ("x",)})
+    assert wrap(wrapper, "use {a} and {core}", Random(0)) == "x: use {a} and {core}"
+
+
+def test_allowed_lines_are_negative_for_everything() -> None:
+    line = Line("hate", "f", False, "user", "text")
+    one = corpus_example(line, "text", None)
+    assert not one.targets.any()
+    assert (one.weights == 1).all()
+
+
+def test_violating_lines_are_positive_for_their_keys_and_unknown_for_near_ones() -> None:
+    line = Line("hate", "f", True, "user", "text", also=("defamation",))
+    one = corpus_example(line, "text", None)
+    assert one.targets[INDEX["unsafe"]] == one.weights[INDEX["unsafe"]] == 1
+    assert one.targets[INDEX["hate"]] == one.targets[INDEX["defamation"]] == 1
+    assert one.weights[INDEX["harassment"]] == 0
+    assert 0 < one.weights[INDEX["jailbreak"]] < 1
+
+
+@pytest.mark.parametrize("key", ["prompt_injection", "jailbreak"])
+def test_an_attack_alone_says_nothing_of_unsafe(key: str) -> None:
+    line = Line(key, "f", True, "user", "text")
+    assert corpus_example(line, "text", None).weights[INDEX["unsafe"]] == 0
+
+
+GOOD = {"family": "f", "label": "violates", "role": "user", "text": "t"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "bad"}, "label is 'bad'; write violates or allowed"),
+        ({"role": "king"}, "role is 'king'"),
+        ({"also": ["nonsense"]}, "unknown keys"),
+        ({"text": "{a}"}, "uses slots"),
+        ({"slots": {"a": ["x"]}}, "slots has"),
+        ({"extra": 1}, "unknown fields"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    (tmp_path / "hate.jsonl").write_text(json.dumps({**GOOD, **change}) + "\n")
+    with pytest.raises(DataError, match=rf"hate\.jsonl:1: .*{message}"):
+        read_corpus(tmp_path)
+
+
+def test_a_file_of_no_category_and_a_wrapper_without_core_are_named(tmp_path: Path) -> None:
+    (tmp_path / "wrappers.jsonl").write_text('{"family": "f", "text": "no core"}\n')
+    with pytest.raises(DataError, match=r"wrappers\.jsonl:1: .*core"):
+        read_wrappers(tmp_path)
+    (tmp_path / "nonsense.jsonl").write_text(json.dumps(GOOD) + "\n")
+    with pytest.raises(DataError, match="not named after a category"):
+        read_corpus(tmp_path)
+    assert BENIGN not in KEYS
