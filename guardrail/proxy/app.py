@@ -86,7 +86,7 @@ class Proxy:
             return await self._exchange(exchange, request, path)
         except WireError as error:
             exchange.ended = "invalid"
-            return self._error(exchange, 400, str(error), param=error.param)
+            return self._error(exchange, _status(error), str(error), param=error.param)
         except UpstreamError as error:
             exchange.ended = f"upstream_{error.kind}"
             self.metrics.upstream_errors.labels(error.kind).inc()
@@ -180,7 +180,7 @@ class Proxy:
             return await client.read()
         except web.HTTPRequestEntityTooLarge as error:
             limit = self.settings.max_request_bytes
-            raise WireError(f"The request body is larger than {limit:,} bytes.") from error
+            raise _TooLarge(f"The request body is larger than {limit:,} bytes.") from error
         except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
             raise WireError("The request body cannot be read.") from error
 
@@ -293,6 +293,14 @@ def plain_path(request: web.Request) -> tuple[str, str]:
     plain = posixpath.normpath("/" + request.path.replace("\\", "/").lstrip("/")).lower()
     found = _ENDPOINT.fullmatch(plain)
     return found["tail"] if found else "", raw if raw.lower().rstrip("/") == plain else plain
+
+
+class _TooLarge(WireError):
+    """A body over the bound: status 413 rather than 400."""
+
+
+def _status(error: WireError) -> int:
+    return 413 if isinstance(error, _TooLarge) else 400
 
 
 def _gone(client: web.Request) -> web.Response:
