@@ -111,7 +111,9 @@ class Proxy:
             body = await self._read_body(client)
             reply = await moderate(self.checker, self.policy, errors, body, request_id)
         except WireError as error:
-            reply = errors.error(400, str(error), type="invalid_request_error", param=error.param)
+            reply = errors.error(
+                _status(error), str(error), type="invalid_request_error", param=error.param
+            )
         return _respond(
             reply, Notices(self.policy, request_id, self.settings.refusal).headers(None)
         )
@@ -180,7 +182,7 @@ class Proxy:
             return await client.read()
         except web.HTTPRequestEntityTooLarge as error:
             limit = self.settings.max_request_bytes
-            raise _TooLarge(f"The request body is larger than {limit:,} bytes.") from error
+            raise _TooLargeError(f"The request body is larger than {limit:,} bytes.") from error
         except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
             raise WireError("The request body cannot be read.") from error
 
@@ -295,12 +297,12 @@ def plain_path(request: web.Request) -> tuple[str, str]:
     return found["tail"] if found else "", raw if raw.lower().rstrip("/") == plain else plain
 
 
-class _TooLarge(WireError):
+class _TooLargeError(WireError):
     """A body over the bound: status 413 rather than 400."""
 
 
 def _status(error: WireError) -> int:
-    return 413 if isinstance(error, _TooLarge) else 400
+    return 413 if isinstance(error, _TooLargeError) else 400
 
 
 def _gone(client: web.Request) -> web.Response:
