@@ -10,7 +10,7 @@ from guardrail.wire.base import Notice
 from guardrail.wire.sse import write_event
 from guardrail.wire.stream import object_at
 
-__all__ = ["SentResponse", "response_object"]
+__all__ = ["ItemPlaces", "SentResponse", "response_object"]
 
 _CHARS = 1_000_000  # bound on kept text of one part; an answer of 250,000 tokens has as many
 
@@ -67,6 +67,26 @@ class _Item:
     closed: set[tuple[str, int]] = field(default_factory=set)
 
 
+class ItemPlaces:
+    """Output indices for peers that leave them out, as llama.cpp does: items in order of ids."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def index(self, event: dict[str, Any]) -> object:
+        """Return the output index of an event: its own, or its item's place; not yet checked."""
+        own = event.get("output_index")
+        if own is not None:
+            return own
+        item = object_at(event, "item")
+        name = event.get("item_id") or item.get("id") or item.get("call_id")
+        if not isinstance(name, str):
+            return max(len(self._ids) - 1, 0)
+        return self._ids.setdefault(name, len(self._ids))
+
+
 def response_object(
     fields: dict[str, Any],
     *,
@@ -107,12 +127,22 @@ class SentResponse:
         model: Model of the request.
     """
 
-    __slots__ = ("_created", "_head", "_items", "_model", "_number", "_terminal", "_text")
+    __slots__ = (
+        "_created",
+        "_head",
+        "_items",
+        "_model",
+        "_number",
+        "_places",
+        "_terminal",
+        "_text",
+    )
 
     def __init__(self, model: str | None) -> None:
         self._model = model
         self._head: dict[str, Any] = {}
         self._items: dict[int, _Item] = {}
+        self._places = ItemPlaces()
         self._created = self._terminal = self._text = False
         self._number = 0
 
@@ -132,17 +162,17 @@ class SentResponse:
         elif kind == "response.created":
             self._created = True
         elif kind in ("response.output_item.added", "response.output_item.done"):
-            self._note_item(kind, payload)
+            self._note_item(kind, _int(self._places.index(payload)), payload)
         else:
-            item = self._items.get(_int(payload.get("output_index")))
+            item = self._items.get(_int(self._places.index(payload)))
             if item is not None:
                 self._note_piece(item, kind, payload)
 
-    def _note_item(self, kind: str, payload: dict[str, Any]) -> None:
+    def _note_item(self, kind: str, index: int, payload: dict[str, Any]) -> None:
         item = payload.get("item")
         if isinstance(item, dict):
             done = kind.endswith("done")
-            self._items[_int(payload.get("output_index"))] = _Item(item, done)
+            self._items[index] = _Item(item, done)
             self._text = self._text or (done and item.get("type") == "message")
 
     def _note_piece(self, item: _Item, kind: str, payload: dict[str, Any]) -> None:
@@ -264,25 +294,26 @@ def _close_part(item: _Item, key: tuple[str, int], payload: dict[str, Any]) -> N
 
 def _close_item(index: int, sent: _Item) -> Iterator[dict[str, Any]]:
     """Yield the closing events of one item; its ``item`` becomes what was sent of it."""
-    at = {"item_id": sent.item.get("id") or "", "output_index": index}
+    name = sent.item.get("id") or sent.item.get("call_id") or ""
+    at = {"item_id": name, "output_index": index}
     lists: dict[str, list[dict[str, Any]]] = {}
     for (place, number), (kind, text) in sorted(sent.parts.items()):
-        name = "refusal" if kind == "refusal" else "text"
-        part: dict[str, Any] = {"type": kind, name: str(text)}
+        field_name = "refusal" if kind == "refusal" else "text"
+        part: dict[str, Any] = {"type": kind, field_name: str(text)}
         part |= {"annotations": []} if kind == "output_text" else {}
         lists.setdefault(place, []).append(part)
         if (place, number) not in sent.closed:
             spot = {**at, "summary_index" if place == "summary" else "content_index": number}
             logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
             own, container = _CLOSERS[kind]
-            yield _event(own, {**spot, name: str(text), **logprobs})
+            yield _event(own, {**spot, field_name: str(text), **logprobs})
             yield _event(container, {**spot, "part": part})
     item: dict[str, Any] = {**sent.item, **lists, "status": "incomplete"}
     closer = _FIELD_CLOSERS.get(str(item.get("type")))
     if closer is not None:
-        kind, name = closer
-        item[name] = str(sent.whole)
-        yield _event(kind, {**at, name: item[name]})
+        kind, field_name = closer
+        item[field_name] = str(sent.whole)
+        yield _event(kind, {**at, field_name: item[field_name]})
     sent.item = item
     yield _event("output_item.done", {"output_index": index, "item": item})
 

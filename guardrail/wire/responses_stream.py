@@ -16,7 +16,7 @@ from guardrail.wire.base import SIDE, Notice, WireRequest
 from guardrail.wire.channels import MAX_CHANNELS, Reading
 from guardrail.wire.json import strings
 from guardrail.wire.openai_common import read_logprobs
-from guardrail.wire.responses_closing import SentResponse
+from guardrail.wire.responses_closing import ItemPlaces, SentResponse
 from guardrail.wire.stream import SseStream, every, object_at
 
 __all__ = ["SUMMARY", "ResponsesStream", "read_item", "read_response_object"]
@@ -184,11 +184,12 @@ class ResponsesStream(SseStream):
         request: The request that it answers.
     """
 
-    __slots__ = ("_ending", "_repeats", "_sent")
+    __slots__ = ("_ending", "_places", "_repeats", "_sent")
 
     def __init__(self, request: WireRequest) -> None:
         super().__init__()
         self._repeats = _Repeats()
+        self._places = ItemPlaces()
         self._sent = SentResponse(request.model)
         self._ending: Callable[[Channel], bool] | None = None
 
@@ -205,7 +206,7 @@ class ResponsesStream(SseStream):
         elif stem in ("output_item", "content_part", "reasoning_summary_part"):
             self._read_container(stem, verb, data, reading)
         elif name == "output_text.annotation.added":
-            index = _index(data, "output_index", reading)
+            index = self._item_index(data, reading)
             reading.side(index, _TEXT, data.get("annotation"), SIDE + 1)
             reading.check(data, _EVENT | {"annotation"})
         elif name == "error":
@@ -219,8 +220,11 @@ class ResponsesStream(SseStream):
         """Return the channels that the event closed."""
         return () if self._ending is None else self.channels.end(self._ending)
 
+    def _item_index(self, data: dict[str, Any], reading: Reading) -> int:
+        return _sane(self._places.index(data), reading)
+
     def _read_piece(self, piece: _Piece, verb: str, data: dict[str, Any], reading: Reading) -> None:
-        index = _index(data, "output_index", reading)
+        index = self._item_index(data, reading)
         sub = piece.base + (_index(data, piece.sub, reading) if piece.sub else 0)
         field = "delta" if verb == "delta" else piece.field
         value = data.get(field)
@@ -241,7 +245,7 @@ class ResponsesStream(SseStream):
         reading.name(index, data.get("name"))
 
     def _read_container(self, stem: str, verb: str, data: dict[str, Any], reading: Reading) -> None:
-        index = _index(data, "output_index", reading)
+        index = self._item_index(data, reading)
         own = Reading()
         if stem == "output_item":
             read_item(index, data.get("item"), own)
@@ -264,7 +268,7 @@ class ResponsesStream(SseStream):
         read_response_object(response, own)
         self._take_new(own, reading)
         self._sent.saw({key: response[key] for key in response if key in _RESPONSE})
-        reading.check(data, ("type", "response"))
+        reading.check(data, _EVENT | {"response", "timings"})
         if name in _TERMINAL:
             self.finish()
             self._ending = every
@@ -291,7 +295,10 @@ class ResponsesStream(SseStream):
 
 
 def _index(data: dict[str, Any], key: str, reading: Reading) -> int:
-    value = data.get(key, 0)
+    return _sane(data.get(key, 0), reading)
+
+
+def _sane(value: object, reading: Reading) -> int:
     if type(value) is int and 0 <= value < MAX_CHANNELS:
         return value
     reading.opaque = True

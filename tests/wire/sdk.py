@@ -93,7 +93,8 @@ def read_responses(body: bytes) -> Seen:
     numbers = []
     with _OPENAI.responses.stream(model="m", input="x") as stream:
         for event in stream:
-            numbers.append(event.sequence_number)
+            if event.sequence_number is not None:  # llama.cpp leaves it out
+                numbers.append(event.sequence_number)
             if event.type in ("response.completed", "response.incomplete", "response.failed"):
                 seen.final = event.response
     assert numbers == sorted(numbers)
