@@ -12,6 +12,7 @@ with its successors. This file knows nothing of frames, commands or time.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -112,7 +113,8 @@ class ChannelWindows:
         self._set_stride(settings.first_chars)
 
     def _set_stride(self, stride: float) -> None:
-        self._stride = int(min(stride, self._settings.stride_chars))
+        # Rounded up, or a stride of one character would never grow by half.
+        self._stride = math.ceil(min(stride, self._settings.stride_chars))
         self._early = self._stride - self._stride // _EARLY_SHARE
 
     @property

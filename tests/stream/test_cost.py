@@ -1,4 +1,7 @@
-"""What guarding costs: characters checked, characters held, microseconds."""
+"""What guarding costs: characters checked, characters held, microseconds.
+
+Times are processor times and the best of several, so that a busy machine does not fail a test.
+"""
 
 from __future__ import annotations
 
@@ -48,35 +51,35 @@ def test_the_first_token_waits_for_no_more_than_six() -> None:
 
 
 def test_a_frame_takes_microseconds_and_a_longer_stream_no_more() -> None:
-    took = {tokens: min(microseconds_a_frame(tokens) for _ in range(3)) for tokens in (500, 8000)}
+    took = {tokens: min(microseconds_a_frame(tokens) for _ in range(5)) for tokens in (500, 8000)}
     assert took[8000] < 30
-    assert took[8000] < 3 * took[500]
+    assert took[8000] < 4 * took[500]
 
 
 def test_a_long_backlog_of_tiny_frames_is_linear() -> None:
-    took = {count: min(seconds_of_backlog(count) for _ in range(3)) for count in (5000, 40_000)}
-    assert took[40_000] < 8 * 3 * took[5000]
+    took = {count: min(seconds_of_backlog(count) for _ in range(5)) for count in (5000, 20_000)}
+    assert took[20_000] < 4 * 3 * took[5000]
 
 
 def microseconds_a_frame(tokens: int) -> float:
     guard, frames = StreamGuard(StreamSettings()), split("abcd" * tokens, 4)
-    start = time.perf_counter()
+    start = time.process_time()
     for frame in frames:
         for command in guard.receive_frame(frame, 0.0):
             if isinstance(command, Check):
                 guard.receive_verdict(command.check_id, PASS, 0.0)
-    return (time.perf_counter() - start) / tokens * 1e6
+    return (time.process_time() - start) / tokens * 1e6
 
 
 def seconds_of_backlog(count: int) -> float:
     """No verdict comes until all frames are in: one check at a time, the rest waits."""
     guard = StreamGuard(StreamSettings(max_in_flight=1))
     frames = split("x" * count, 1)
-    start = time.perf_counter()
+    start = time.process_time()
     for frame in frames:
         guard.receive_frame(frame, 0.0)
     guard.receive_end(0.0)
     guard.receive_verdict(0, PASS, 0.0)
     guard.receive_verdict(1, PASS, 0.0)
     assert guard.finished
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -290,6 +290,16 @@ def test_any_event_notices_that_the_time_has_come() -> None:
     assert [c.text for c in out if isinstance(c, Check)] == ["abc"]
 
 
+def test_the_time_bound_forces_only_the_channels_that_are_not_cleared() -> None:
+    guard = StreamGuard(SMALL)
+    both = Frame(b"", (Span(TEXT, "abcdefgh"), Span(OTHER, "b")), ends=(TEXT,))
+    guard.receive_frame(both, 0.0)
+    guard.receive_verdict(0, PASS, 0.1)
+    guard.receive_frame(say("goes on"), 0.5)
+    checks = [c for c in guard.receive_time(1.0) if isinstance(c, Check)]
+    assert [c.channel for c in checks] == [OTHER]
+
+
 def test_one_wake_is_open_at_a_time_and_an_early_answer_renews_it() -> None:
     guard = StreamGuard(SMALL)
     assert guard.receive_frame(say("a"), 0.0) == [Wake(1.0)]
@@ -453,6 +463,16 @@ def test_a_forgotten_channel_holds_nothing_and_is_judged_when_it_goes_on() -> No
     assert player.guard.finished
     assert len(player.released) == 705
     assert guard.stats.checked_chars >= guard.stats.received_chars
+
+
+def test_a_channel_with_held_text_is_never_forgotten() -> None:
+    waiting = say("waiting", OTHER)
+    others = [Frame(b"", (Span(Channel(i), "word"),), ends=(Channel(i),)) for i in range(9, 700)]
+    player = Player(StreamGuard(StreamSettings()))
+    player.play([waiting, *others, say(" and more", OTHER)])
+    assert player.released_text(OTHER) == "waiting and more"
+    (check,) = [c for c in player.only(Check) if isinstance(c, Check) and c.channel == OTHER]
+    assert check.text == "waiting and more"
 
 
 def test_an_open_stream_costs_little_memory_beyond_what_is_held() -> None:

@@ -64,6 +64,19 @@ def test_a_stride_is_due_at_its_bound_or_a_little_early_after_a_word() -> None:
     assert not fed("abcdefg").due_before("next")
 
 
+def test_even_the_least_stride_grows() -> None:
+    windows = ChannelWindows(TEXT, StreamSettings(first_chars=1, growth=1.5))
+    grown = []
+    for check_id in range(5):
+        size = 0
+        while not windows.due():
+            windows.append("x")
+            size += 1
+        windows.cut(check_id)
+        grown.append(size)
+    assert grown == [1, 2, 3, 5, 8]
+
+
 def test_only_the_unbroken_prefix_of_passed_windows_counts() -> None:
     windows = fed("a" * 8)
     for check_id in range(3):
