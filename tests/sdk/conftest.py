@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
 import pytest
 
 from guardrail import Guardrail
@@ -19,3 +22,14 @@ def policy() -> Policy:
 @pytest.fixture
 def rail(policy: Policy, marker: MarkerClassifier) -> Guardrail:
     return Guardrail(policy, marker)
+
+
+def drain(stream: Iterator[Any], out: list[Any]) -> None:
+    """Collect what comes before an exception."""
+    for item in stream:
+        out.append(item)  # noqa: PERF402
+
+
+async def adrain(stream: AsyncIterator[Any], out: list[Any]) -> None:
+    async for item in stream:
+        out.append(item)  # noqa: PERF401

@@ -18,6 +18,7 @@ from tests.conftest import MarkerClassifier
 pytestmark = pytest.mark.real
 ASK = [{"role": "user", "content": "Say hello."}]
 EVIL = [{"role": "user", "content": "BAD idea"}]
+CLAUDE = {"model": "smollm2", "max_tokens": 8, "extra_body": {"temperature": 0}}
 LIMIT = {"model": "smollm2", "max_tokens": 12, "temperature": 0.0}
 
 
@@ -161,18 +162,18 @@ async def test_an_early_break_of_an_async_stream_leaves_nothing_behind(
 def test_anthropic_messages_are_guarded_whole_and_streamed(llama_url: str, rail: Guardrail) -> None:
     plain = anthropic.Anthropic(base_url=llama_url, api_key="x")
     client = guard_client(plain, policy=rail)
-    whole = client.messages.create(model="smollm2", max_tokens=8, messages=ASK)
+    whole = client.messages.create(messages=ASK, **CLAUDE)
     assert isinstance(whole, anthropic.types.Message)
-    with client.messages.stream(model="smollm2", max_tokens=8, messages=ASK) as stream:
+    with client.messages.stream(messages=ASK, **CLAUDE) as stream:
         assert stream.get_final_message().content
     with pytest.raises(GuardrailBlocked):
-        client.messages.create(model="smollm2", max_tokens=8, messages=EVIL)
+        client.messages.create(messages=EVIL, **CLAUDE)
 
 
 async def test_the_async_anthropic_client_is_guarded(llama_url: str, rail: Guardrail) -> None:
     plain = anthropic.AsyncAnthropic(base_url=llama_url, api_key="x")
     async with guard_client(plain, policy=rail, on_block="message") as client:
-        refused = await client.messages.create(model="smollm2", max_tokens=8, messages=EVIL)
+        refused = await client.messages.create(messages=EVIL, **CLAUDE)
         assert refused.content[0].text == "no way"
         assert refused.stop_reason == "refusal"
 
