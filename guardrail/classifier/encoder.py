@@ -115,7 +115,31 @@ class EncoderClassifier:
             CheckError: The model could not be run.
         """
         plans = self._plan(samples)
-        logits = self._run(plans, "logits")
+        (logits,) = self._run(plans, "logits")
+        return self._scores(samples, plans, logits)
+
+    def score_and_embed(
+        self, samples: Sequence[Sample]
+    ) -> tuple[list[Scores], list[NDArray[np.float32]]]:
+        """Score a batch and embed it in the same pass, for heads of a policy's own.
+
+        Args:
+            samples: The texts, of any mix of lengths.
+
+        Returns:
+            One `Scores` for each sample, and for each a float32 (windows, hidden).
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        plans = self._plan(samples)
+        logits, states = self._run(plans, "logits", "embedding")
+        ends = np.cumsum([len(plan.windows) for plan in plans])
+        return self._scores(samples, plans, logits), np.split(states, ends[:-1]) if plans else []
+
+    def _scores(
+        self, samples: Sequence[Sample], plans: Sequence[_Plan], logits: NDArray[np.float32]
+    ) -> list[Scores]:
         scores, at = [], 0
         for sample, plan in zip(samples, plans, strict=True):
             rows = logits[at : at + len(plan.windows)]
@@ -134,7 +158,7 @@ class EncoderClassifier:
             CheckError: The model could not be run.
         """
         plans = self._plan(samples)
-        rows = self._run(plans, "logits")
+        (rows,) = self._run(plans, "logits")
         result = np.full((len(samples), len(self._bundle.outputs)), -10.0, dtype=np.float32)
         at = 0
         for number, plan in enumerate(plans):
@@ -156,7 +180,7 @@ class EncoderClassifier:
             CheckError: The model could not be run.
         """
         plans = self._plan([Sample(text) for text in texts])
-        rows = self._run(plans, "embedding")
+        (rows,) = self._run(plans, "embedding")
         result = np.zeros((len(texts), rows.shape[1]), dtype=np.float32)
         at = 0
         for number, plan in enumerate(plans):
@@ -204,16 +228,18 @@ class EncoderClassifier:
         tokens = sum(len(window.ids) for window in windows)
         return _Plan(windows, Coverage(scanned, total, tokens, len(windows)))
 
-    def _run(self, plans: Sequence[_Plan], result: str) -> NDArray[np.float32]:
+    def _run(self, plans: Sequence[_Plan], *results: str) -> tuple[NDArray[np.float32], ...]:
         windows = [window for plan in plans for window in plan.windows]
-        width = self._session.get_outputs()[self._results.index(result)].shape[-1]
-        rows = np.zeros((len(windows), int(width)), dtype=np.float32)
+        shapes = [self._session.get_outputs()[self._results.index(r)].shape for r in results]
+        rows = tuple(np.zeros((len(windows), int(s[-1])), dtype=np.float32) for s in shapes)
         for members in _batches(windows, self._limits.batch_tokens):
             feed = _feed([windows[n] for n in members])
             try:
-                rows[members] = self._session.run([result], feed)[0]
+                found = self._session.run(list(results), feed)
             except Exception as error:  # onnxruntime's errors share no base class
                 raise CheckError(f"the embedded model failed: {type(error).__name__}") from error
+            for into, part in zip(rows, found, strict=True):
+                into[members] = part
         return rows
 
 
