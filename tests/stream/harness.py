@@ -31,6 +31,10 @@ MONITORED = Verdict(Action.BLOCK, Direction.OUTPUT, enforced=False)
 
 TEXT = Channel()
 TOOL = Channel(0, ChannelKind.TOOL_ARGUMENTS)
+OTHER = Channel(1)
+
+SMALL = StreamSettings(first_chars=8, stride_chars=8, lookahead_chars=4, context_chars=6)
+"""Sizes that a reader can count."""
 
 Judge = Callable[[Check], Verdict]
 
@@ -49,6 +53,12 @@ class End:
 
 
 Entry = Frame | Judged | End | Command
+
+
+def settings(**changes: object) -> StreamSettings:
+    """`SMALL` with other values."""
+    fields = {name: getattr(SMALL, name) for name in StreamSettings.__slots__}
+    return StreamSettings(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def say(text: str, channel: Channel = TEXT) -> Frame:
