@@ -165,7 +165,8 @@ class ChatStream(SseStream):
     id_prefix = "chatcmpl-"
 
     __slots__ = (
-        "_choices", "_done", "_envelope", "_finished", "_request", "_usage", "_usage_sent",
+        "_choices", "_done", "_ended", "_envelope", "_finished", "_request", "_usage",
+        "_usage_sent",
     )  # fmt: skip
 
     def __init__(self, request: WireRequest) -> None:
@@ -177,6 +178,7 @@ class ChatStream(SseStream):
         self._usage_sent = False
         self._done = False
         self._finished: list[int] = []
+        self._ended: set[int] = set()
 
     def read_choices(self, payload: Mapping[str, Any], reading: Reading) -> list[int]:
         """Read the choices of a chunk; return those that have finished."""
@@ -210,6 +212,9 @@ class ChatStream(SseStream):
         """Read one chunk; reasoning ends where the answer starts, a call where the next does."""
         reading.check(data, _CHUNK)
         self._finished = self.read_choices(data, reading)
+        self._ended.update(self._finished)
+        if len(self._ended) >= choice_count(self._request.payload):
+            self.finish()  # some servers close without the end mark
         for key in ENVELOPE:
             if data.get(key):
                 self._envelope.setdefault(key, data[key])

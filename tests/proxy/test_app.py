@@ -483,3 +483,11 @@ async def test_an_unchecked_answer_that_is_cut_is_not_passed_off_as_whole(start,
         async with bench.chat(stream=True) as response:
             await response.read()
     assert "Traceback" not in caplog.text
+
+
+async def test_a_stream_without_an_end_mark_is_whole_once_its_choice_has_finished(start) -> None:
+    bench = await start()
+    chunks = stream_of("fine words")[:-1]
+    bench.upstream.streams(chunks)
+    async with bench.chat(stream=True) as response:
+        assert await response.read() == b"".join(chunks)
