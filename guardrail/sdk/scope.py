@@ -42,11 +42,15 @@ class Scope:
     """One guarded exchange: an input, then its answer.
 
     The last user turn of the input is remembered, since an answer is judged better with it.
+
+    Args:
+        options: What the guard was told.
+        prompt: The last user turn, where the input is checked elsewhere.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, prompt: str | None = None) -> None:
         self._options = options
-        self._prompt: str | None = None
+        self._prompt = prompt
         self.verdicts: list[Verdict] = []
 
     # --- input ---------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""LiteLLM's Generic Guardrail API: a LiteLLM proxy asks, over HTTP, whether a text may pass.
+
+Written from https://docs.litellm.ai/docs/adding_provider/generic_guardrail_api. Not a dialect to
+relay: functions that read the question and write the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from guardrail.errors import WireError
+from guardrail.types import Channel, ChannelKind, Direction, Role, Segment
+from guardrail.wire.json import clean, dump, optional, parse_object
+from guardrail.wire.openai_chat import OpenAIChat
+
+__all__ = ["LITELLM_PATH", "LiteLLMQuestion", "read_litellm", "write_litellm"]
+
+LITELLM_PATH: Final = "/beta/litellm_basic_guardrail_api"
+"""Where LiteLLM asks, below the ``api_base`` of its configuration."""
+
+MAX_TEXTS: Final = 4096
+"""Bound on the texts of one question."""
+
+_DIRECTIONS: Final = {"request": Direction.INPUT, "response": Direction.OUTPUT}
+
+
+@dataclass(frozen=True, slots=True)
+class LiteLLMQuestion:
+    """One question.
+
+    Args:
+        direction: Which way the texts travel.
+        segments: The texts to judge, in order.
+    """
+
+    direction: Direction
+    segments: tuple[Segment, ...]
+
+
+def read_litellm(body: bytes) -> LiteLLMQuestion:
+    """Read a question.
+
+    Structured messages say who speaks and which turn is the latest; texts that they do not
+    contain are judged as the user's.
+
+    Args:
+        body: The bytes as they came.
+
+    Raises:
+        WireError: Not JSON, or a field has the wrong type.
+    """
+    payload = parse_object(body, what="request body")
+    kind = optional(payload, "input_type", str)
+    direction = _DIRECTIONS.get(kind or "")
+    if direction is None:
+        raise WireError("input_type must be 'request' or 'response'", param="input_type")
+    texts = optional(payload, "texts", list) or []
+    if len(texts) > MAX_TEXTS or not all(isinstance(text, str) for text in texts):
+        raise WireError(f"texts must be a list of at most {MAX_TEXTS} strings", param="texts")
+    structured, prompt = _structured(payload)
+    if direction is Direction.OUTPUT:
+        answers = tuple(
+            Segment(clean(text), Role.ASSISTANT, Channel(place), prompt)
+            for place, text in enumerate(texts)
+            if text
+        )
+        return LiteLLMQuestion(direction, answers + _calls(payload, prompt))
+    seen = [segment.text for segment in structured]
+    rest = (clean(text) for text in texts if text)
+    extra = tuple(Segment(t, Role.USER) for t in rest if not any(t in had for had in seen))
+    return LiteLLMQuestion(direction, structured + extra)
+
+
+def _structured(payload: Mapping[str, Any]) -> tuple[tuple[Segment, ...], str | None]:
+    """Read the messages; where they are not OpenAI's, the texts alone must do."""
+    messages = payload.get("structured_messages")
+    if not isinstance(messages, list) or not messages:
+        return (), None
+    fields = {"messages": messages, "tools": payload.get("tools") or None}
+    try:
+        request = OpenAIChat().read_request(dump(fields))
+    except WireError:
+        return (), None
+    return request.segments, request.prompt
+
+
+def _calls(payload: Mapping[str, Any], prompt: str | None) -> tuple[Segment, ...]:
+    found = []
+    for place, call in enumerate(optional(payload, "tool_calls", list) or []):
+        function = call.get("function") if isinstance(call, dict) else None
+        arguments = function.get("arguments") if isinstance(function, dict) else None
+        if isinstance(arguments, str) and arguments:
+            channel = Channel(0, ChannelKind.TOOL_ARGUMENTS, place)
+            found.append(Segment(clean(arguments), Role.ASSISTANT, channel, prompt))
+    return tuple(found)
+
+
+def write_litellm(blocked_reason: str | None) -> bytes:
+    """Write the answer.
+
+    Args:
+        blocked_reason: What the user is told, or None where the texts may pass.
+    """
+    if blocked_reason is None:
+        return dump({"action": "NONE"})
+    return dump({"action": "BLOCKED", "blocked_reason": blocked_reason})
