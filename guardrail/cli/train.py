@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ _STEPS_OF_BAR = 1000
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --work.")
 @click.option("--seed", default=7, show_default=True, help="Seed of weights and data order.")
-@click.option("--threads", type=click.IntRange(1, 256), help="CPU threads.")
+@click.option("--threads", type=click.IntRange(1, 256), help="CPU threads; default one for each.")
 def train_command(
     files: tuple[Path, ...],
     out: Path,
@@ -81,9 +82,11 @@ def train_command(
         raise SettingsError(
             f"training needs {error.name}: pip install 'guardrail[train]'"
         ) from error
-    fit = FitSettings(minutes=minutes, steps=steps, seed=seed)
+    fit = FitSettings(
+        minutes=minutes, steps=steps, seed=seed, threads=threads or os.cpu_count() or 1
+    )
     folder = work or out.with_name(out.name + ".work")
-    run_with_bar(TrainSettings(files, out, folder, base, fit=fit, resume=resume, threads=threads))
+    run_with_bar(TrainSettings(files, out, folder, base, fit=fit, resume=resume))
 
 
 def run_with_bar(settings: TrainSettings) -> None:

@@ -179,6 +179,7 @@ def compare(
         {
             "slice": m.slice,
             "rows": m.rows,
+            "positives": m.positives,
             "auprc_a": m.auprc.value,
             "auprc_b": after[m.slice, m.output].auprc.value,
             "difference": after[m.slice, m.output].auprc.value - m.auprc.value,

@@ -70,7 +70,6 @@ class Batch:
         """Return the batch on a device."""
         return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
 
-
     def rows(self, part: slice) -> Batch:
         """Return some of the batch's examples."""
         return Batch(*(getattr(self, name)[part] for name in self.__slots__))

@@ -158,7 +158,7 @@ def _line(key: str, place: str, raw: dict[str, Any]) -> Line:
 
 
 def read_corpus(folder: Path = CORPUS) -> list[Line]:
-    """Read every category file and the benign file of a corpus folder.
+    """Read every category file and the benign files of a corpus folder.
 
     Raises:
         DataError: A line is not one; names file, line and fix.
@@ -167,9 +167,10 @@ def read_corpus(folder: Path = CORPUS) -> list[Line]:
     for path in sorted(folder.glob("*.jsonl")):
         if path.stem == WRAPPERS:
             continue
-        if path.stem != BENIGN and path.stem not in KEYS:
+        key = BENIGN if path.stem.startswith(BENIGN) else path.stem
+        if key != BENIGN and key not in KEYS:
             raise DataError(f"{path}: not named after a category; see guardrail/taxonomy.py")
-        lines.extend(_line(path.stem, f"{path}:{n}", raw) for n, raw in _objects(path))
+        lines.extend(_line(key, f"{path}:{n}", raw) for n, raw in _objects(path))
     return lines
 
 

@@ -203,7 +203,9 @@ def fit(
     pool = None
     if settings.threads > 1 and device.type == "cpu":
         torch.set_num_threads(1)
-        pool = ThreadPoolExecutor(settings.threads, initializer=torch.set_num_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(
+            settings.threads, initializer=torch.set_num_threads, initargs=(1,)
+        )
     model.train()
     for batch in batches:
         elapsed = used_s + clock() - started

@@ -55,8 +55,8 @@ class Shares:
         wrapped: Requests inside a wrapper or a jailbreak template.
     """
 
-    corpus: float = 0.28
-    benign: float = 0.05
+    corpus: float = 0.25
+    benign: float = 0.09
     wrapped: float = 0.08
 
 
@@ -102,7 +102,13 @@ class Mixture:
         self._shares = shares or Shares()
         self._groups, self._group_weights = self._group(examples)
         self._twins = self._by_side(lines)
-        benign = [n for n, line in enumerate(lines) if line.key == BENIGN]
+        # A template is worth several lines: each reading fills it anew.
+        benign = [
+            n
+            for n, line in enumerate(lines)
+            if line.key == BENIGN
+            for _ in range(4 if line.slots else 1)
+        ]
         self._benign = _Cycle(benign, self._rng)
         self._cores = self._find_cores()
         self._templates = [e.text for e in examples if SLOT in e.text]

@@ -9,21 +9,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guardrail import __version__
 from guardrail.classifier.bundle import Bundle, seal
 from guardrail.errors import DataError
-from guardrail.evaluate.report import Measured, Table, as_json, measure, write_json
+from guardrail.evaluate.report import Measured, as_json, measure, write_json
 from guardrail.train.batches import Batcher, BatchSettings
-from guardrail.train.build import CERTAIN, NAME, build
+from guardrail.train.build import NAME, build
 from guardrail.train.card import card
 from guardrail.train.corpus import CORPUS, Line, Wrapper, read_corpus, read_wrappers
 from guardrail.train.dev import dev_examples
 from guardrail.train.fit import FitSettings, Progress, fit, keep_memory
+from guardrail.train.gate import cross_fitted, quantisation_cost
 from guardrail.train.mixture import Mixture
 from guardrail.train.model import GuardModel, base_folder, load_base
 from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
@@ -51,7 +50,6 @@ class TrainSettings:
         fit: The loop's settings.
         batches: The batches' settings.
         resume: Whether to go on from a checkpoint in ``work``.
-        threads: CPU threads; None leaves torch's default.
     """
 
     data: tuple[Path, ...]
@@ -62,7 +60,6 @@ class TrainSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     batches: BatchSettings = field(default_factory=BatchSettings)
     resume: bool = False
-    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +141,15 @@ def finish(
     bundle, logits = build(
         model, tokenizer, settings.out, settings.work / "graphs", dev, manifest, on_done
     )
-    table = dev_table(bundle, dev, logits)
-    measured = tuple(measure(table, rounds=100))
-    write_json(settings.out / METRICS, as_json(measured))
-    text = card(bundle, measured)
+    measured = tuple(measure(cross_fitted(dev, logits, bundle.outputs), rounds=100))
+    graphs = settings.work / "graphs"
+    cost = quantisation_cost(bundle, graphs / "fused.onnx", graphs, dev, logits, on_done)
+    rounded = [{k: v if isinstance(v, str) else round(v, 5) for k, v in c.items()} for c in cost]
+    write_json(settings.out / METRICS, {"development": as_json(measured), "quantisation": rounded})
+    text = card(bundle, measured, cost)
     (settings.out / CARD).write_text(text, encoding="utf-8")
     seal(settings.out, {k: v for k, v in bundle.manifest.items() if k not in ("format", "files")})
     return Report(Bundle.open(settings.out), progress, measured)
-
-
-def dev_table(bundle: Bundle, dev: Sequence[Example], logits: NDArray[np.float32]) -> Table:
-    """Return calibrated probabilities and certain labels of development examples."""
-    probabilities = np.zeros(logits.shape)
-    roles = np.array([e.role for e in dev])
-    for role in set(roles):
-        here = roles == role
-        probabilities[here] = bundle.calibration.apply(logits[here], str(role))
-    targets = np.stack([e.targets for e in dev]).astype(np.float64)
-    targets[np.stack([e.weights for e in dev]) < CERTAIN] = np.nan
-    sources = tuple(e.group.split("/")[0] for e in dev)
-    return Table(bundle.outputs, probabilities, targets, tuple(e.role for e in dev), sources)
 
 
 def provenance_of(
@@ -212,8 +198,6 @@ def _rows(files: Sequence[Path], tell: Tell | None) -> list[Row]:
 def _prepare(settings: TrainSettings) -> torch.device:
     settings.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.fit.seed)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     if torch.cuda.is_available():
         _log.info("training on CUDA")
         return torch.device("cuda")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from guardrail.train.augment import AUGMENTATIONS, augment  # noqa: E402
+from guardrail.train.augment import AUGMENTATIONS, augment
 
 TEXT = "How do I bake a chocolate cake for eleven guests without an oven?"
 

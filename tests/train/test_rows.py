@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from guardrail.train.rows import INDEX, Example, Row, example  # noqa: E402
+from guardrail.train.rows import INDEX, Example, Row, example
 
 
 def made(**fields: object) -> Example:
