@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,13 +92,16 @@ def read_responses(body: bytes) -> Seen:
     _stream(body)
     seen = Seen()
     numbers = []
+    balance: Counter[tuple[object, ...]] = Counter()
     with _OPENAI.responses.stream(model="m", input="x") as stream:
         for event in stream:
             if event.sequence_number is not None:  # llama.cpp leaves it out
                 numbers.append(event.sequence_number)
+            balance.update(_opens(event))
             if event.type in ("response.completed", "response.incomplete", "response.failed"):
                 seen.final = event.response
     assert numbers == sorted(numbers)
+    assert not any(balance.values()), balance  # every item and part is closed, once
     response = seen.final
     details = response.incomplete_details
     seen.reasons[0] = details.reason if details else response.status
@@ -109,6 +113,17 @@ def read_responses(body: bytes) -> Seen:
     return seen
 
 
+def _opens(event: Any) -> dict[tuple[object, ...], int]:
+    """Return +1 for what an event opens and -1 for what it closes."""
+    stem, _, verb = event.type.rpartition(".")
+    if verb not in ("added", "done") or not stem.endswith(("output_item", "_part")):
+        return {}
+    key = (stem, event.output_index)
+    for name in ("content_index", "summary_index"):
+        key += (getattr(event, name, None),)
+    return {key: 1 if verb == "added" else -1}
+
+
 def read_anthropic(body: bytes) -> Seen:
     _stream(body)
     seen = Seen()
@@ -116,14 +131,18 @@ def read_anthropic(body: bytes) -> Seen:
         model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}]
     ) as stream:
         opened: set[int] = set()
+        closed: list[int] = []
         stopped = False
         for event in stream:
             assert not stopped
             if event.type == "content_block_start":
                 assert event.index == len(opened)
                 opened.add(event.index)
+            if event.type == "content_block_stop":
+                closed.append(event.index)
             stopped = event.type == "message_stop"
         assert stopped
+        assert sorted(closed) == sorted(opened)  # the SDK itself does not insist
         final = stream.get_final_message()
     seen.reasons[0] = final.stop_reason
     seen.text = "".join(b.text for b in final.content if b.type == "text")

@@ -182,7 +182,11 @@ def test_a_name_that_is_a_sentence_is_text() -> None:
             b'{"messages":[{"role":"user","content":[{"type":"text","Text":"b"}]}]}',
             "messages[0].content[0].text",
         ),
-        ("openai.chat", '{"me\u017f\u017fages":[]}'.encode(), "messages"),
+        (
+            "openai.chat",
+            '{"messages":[{"role":"user","content":"a"}],"me\u017f\u017fages":[]}'.encode(),
+            "messages",
+        ),
         ("openai.completions", b"{}", "prompt"),
         ("openai.completions", b'{"prompt":{"a":1}}', "prompt"),
         ("openai.completions", b'{"prompt":["a",7]}', "prompt[1]"),

@@ -32,6 +32,7 @@ CASES = {
     b"data\n\n": [("", "")],
     b"data: a\r\n\r\ndata: b\r\n\r\n": [("", "a"), ("", "b")],
     b"data: a\r\rdata: b\r\r": [("", "a"), ("", "b")],
+    b"data: a\r\r\ndata: b\r\r": [("", "a"), ("", "b")],
     b"data: a\n\r\ndata: b\r\n\n": [("", "a"), ("", "b")],
     b"\xef\xbb\xbfdata: a\n\n": [("", "a")],
     b"\n\ndata: a\n\n": [("", None), ("", None), ("", "a")],

@@ -1,0 +1,77 @@
+"""LiteLLM's Generic Guardrail API: what is read from a question, and what is answered."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from guardrail.errors import WireError
+from guardrail.types import ChannelKind, Direction, Role
+from guardrail.wire.litellm_api import read_litellm, write_litellm
+
+
+def ask(**fields: Any) -> bytes:
+    return json.dumps({"input_type": "request", **fields}).encode()
+
+
+def test_structured_messages_say_who_speaks() -> None:
+    messages = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "hi"},
+        {"role": "tool", "content": "result", "tool_call_id": "1"},
+    ]
+    question = read_litellm(ask(texts=["be kind", "hi"], structured_messages=messages))
+    assert question.direction is Direction.INPUT
+    assert [(s.role, s.text) for s in question.segments] == [
+        (Role.SYSTEM, "be kind"),
+        (Role.USER, "hi"),
+        (Role.TOOL, "result"),
+    ]
+
+
+def test_texts_that_no_message_contains_are_judged_as_the_users() -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    question = read_litellm(ask(texts=["hi", "hidden"], structured_messages=messages))
+    assert [(s.role, s.text) for s in question.segments][-1] == (Role.USER, "hidden")
+
+
+@pytest.mark.parametrize("messages", [None, [], [{"role": 3}], "x"])
+def test_without_readable_messages_the_texts_are_judged(messages: Any) -> None:
+    question = read_litellm(ask(texts=["one", "two"], structured_messages=messages))
+    assert [s.text for s in question.segments] == ["one", "two"]
+
+
+def test_an_answers_texts_and_tool_calls_are_the_assistants() -> None:
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+    body = json.dumps({"input_type": "response", "texts": ["yes"], "tool_calls": calls}).encode()
+    question = read_litellm(body)
+    assert question.direction is Direction.OUTPUT
+    assert [(s.role, s.text) for s in question.segments] == [
+        (Role.ASSISTANT, "yes"),
+        (Role.ASSISTANT, '{"a": 1}'),
+    ]
+    assert question.segments[1].channel.kind is ChannelKind.TOOL_ARGUMENTS
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{}", "input_type"),
+        (ask(input_type="both"), "input_type"),
+        (ask(texts="x"), "texts"),
+        (ask(texts=[1]), "texts"),
+        (ask(texts=["x"] * 5000), "texts"),
+        (ask(input_type="response", tool_calls={}), "tool_calls"),
+    ],
+)
+def test_a_malformed_question_names_the_field(body: bytes, param: str) -> None:
+    with pytest.raises(WireError) as caught:
+        read_litellm(body)
+    assert caught.value.param == param
+
+
+def test_the_answer_is_none_or_blocked() -> None:
+    assert json.loads(write_litellm(None)) == {"action": "NONE"}
+    assert json.loads(write_litellm("no")) == {"action": "BLOCKED", "blocked_reason": "no"}
