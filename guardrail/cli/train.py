@@ -49,6 +49,17 @@ _STEPS_OF_BAR = 1000
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of a BERT encoder, in place of the packaged MiniLM-L6.",
 )
+@click.option(
+    "--corpus",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of a contrast corpus, in place of the packaged one.",
+)
+@click.option(
+    "--gauge",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Labelled JSONL of other sources, only to be measured; may be given more than once.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --work.")
 @click.option("--seed", default=7, show_default=True, help="Seed of weights and data order.")
 @click.option("--threads", type=click.IntRange(1, 256), help="CPU threads; default one for each.")
@@ -59,6 +70,8 @@ def train_command(
     minutes: float,
     steps: int | None,
     base: Path | None,
+    corpus: Path | None,
+    gauge: tuple[Path, ...],
     resume: bool,
     seed: int,
     threads: int | None,
@@ -74,6 +87,7 @@ def train_command(
     Exit code: 0 done, 4 a file that cannot be used.
     """
     try:
+        from guardrail.train.corpus import CORPUS
         from guardrail.train.fit import FitSettings
         from guardrail.train.run import TrainSettings
     except ModuleNotFoundError as error:
@@ -86,7 +100,10 @@ def train_command(
         minutes=minutes, steps=steps, seed=seed, threads=threads or os.cpu_count() or 1
     )
     folder = work or out.with_name(out.name + ".work")
-    run_with_bar(TrainSettings(files, out, folder, base, fit=fit, resume=resume))
+    settings = TrainSettings(
+        files, out, folder, base, corpus or CORPUS, fit=fit, resume=resume, gauge=gauge
+    )
+    run_with_bar(settings)
 
 
 def run_with_bar(settings: TrainSettings) -> None:

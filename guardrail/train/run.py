@@ -14,8 +14,10 @@ from tokenizers import Tokenizer
 
 from guardrail import __version__
 from guardrail.classifier.bundle import Bundle, seal
+from guardrail.classifier.encoder import EncoderClassifier
 from guardrail.errors import DataError
 from guardrail.evaluate.report import Measured, as_json, measure, write_json
+from guardrail.evaluate.run import score_rows
 from guardrail.train.batches import Batcher, BatchSettings
 from guardrail.train.build import NAME, build
 from guardrail.train.card import card
@@ -30,6 +32,9 @@ from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
 __all__ = ["Report", "TrainSettings", "finish", "train"]
 
 _log = logging.getLogger(__name__)
+
+GAUGE_ROWS = 6000
+"""Most rows of other sources that are measured, drawn evenly."""
 
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
@@ -50,6 +55,8 @@ class TrainSettings:
         fit: The loop's settings.
         batches: The batches' settings.
         resume: Whether to go on from a checkpoint in ``work``.
+        gauge: Labelled files of other sources, which nothing is fitted on: they are only
+            measured, and tell how the model fares elsewhere.
     """
 
     data: tuple[Path, ...]
@@ -60,6 +67,7 @@ class TrainSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     batches: BatchSettings = field(default_factory=BatchSettings)
     resume: bool = False
+    gauge: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +153,26 @@ def finish(
     graphs = settings.work / "graphs"
     cost = quantisation_cost(bundle, graphs / "fused.onnx", graphs, dev, logits, on_done)
     rounded = [{k: v if isinstance(v, str) else round(v, 5) for k, v in c.items()} for c in cost]
-    write_json(settings.out / METRICS, {"development": as_json(measured), "quantisation": rounded})
-    text = card(bundle, measured, cost)
+    elsewhere = _gauge(bundle, settings.gauge)
+    found = {
+        "development": as_json(measured),
+        "quantisation": rounded,
+        "other_sources": as_json(elsewhere),
+    }
+    write_json(settings.out / METRICS, found)
+    text = card(bundle, measured, cost, elsewhere)
     (settings.out / CARD).write_text(text, encoding="utf-8")
     seal(settings.out, {k: v for k, v in bundle.manifest.items() if k not in ("format", "files")})
     return Report(Bundle.open(settings.out), progress, measured)
+
+
+def _gauge(bundle: Bundle, files: Sequence[Path]) -> list[Measured]:
+    rows = [row for path in files for row in read_rows(path)]
+    if not rows:
+        return []
+    every = -(-len(rows) // GAUGE_ROWS)
+    classifier = EncoderClassifier(bundle)
+    return measure(score_rows(classifier, rows[::every]), rounds=100)
 
 
 def provenance_of(
