@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ examples and with four to eight of each kind. The scale is standard deviations o
 PRIOR_STRENGTH: Final = 4.0
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """What a head is fitted on: the embedded encoder."""
 

@@ -1,0 +1,148 @@
+"""From a policy as written to one that can decide: heads fitted, targets resolved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from guardrail.classifier.base import Classifier
+from guardrail.classifier.compose import for_policy
+from guardrail.classifier.heads import HeadStore
+from guardrail.classifier.labels import Labelled, read_labels
+from guardrail.classifier.rubrics import Backdrop, Embedder, fit_head
+from guardrail.classifier.targets import Resolved, Scored, Unsupported, read_scores, resolve
+from guardrail.errors import PolicyError
+from guardrail.policy import Policy, Rule
+
+__all__ = ["Prepared", "prepare"]
+
+BATCH: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A policy that can decide.
+
+    Args:
+        policy: The policy; every threshold is a probability.
+        classifier: What scores all that it asks for.
+        targets: How its targets were resolved.
+    """
+
+    policy: Policy
+    classifier: Classifier
+    targets: tuple[Resolved, ...] = ()
+
+
+def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None) -> Prepared:
+    """Make a policy ready: fit its rubrics, resolve its targets.
+
+    Args:
+        policy: The policy as loaded.
+        model: The embedded classifier, or another for a policy without rubrics and targets.
+        store: Where heads are kept; None for the place next to the policy.
+
+    Returns:
+        What `guardrail.check.Checker` and `guardrail.decide` need. Where targets were resolved
+        the content hash covers the thresholds, since they are what decides.
+
+    Raises:
+        PolicyError: The data cannot support a target.
+        BundleError: A target asks for data that the model does not come with.
+        DataError: The policy's own labels cannot be read.
+    """
+    classifier = for_policy(policy, model, store=store)
+    wanting = [rule for rule in policy.rules if rule.flag_target or rule.block_target]
+    if not wanting:
+        return Prepared(policy, classifier)
+    data = _Data(policy, model, classifier)
+    found: list[Resolved] = []
+    rules = []
+    for rule in policy.rules:
+        resolved = _resolve(rule, data, policy) if rule in wanting else []
+        found += resolved
+        rules.append(_with(rule, resolved, policy))
+    digest = "".join([policy.content_hash, *(f"{r.level}{r.threshold!r}" for r in found)])
+    settled = replace(
+        policy,
+        rules=tuple(rules),
+        content_hash=hashlib.sha256(digest.encode("utf-8")).hexdigest(),
+    )
+    return Prepared(settled, classifier, tuple(found))
+
+
+def _resolve(rule: Rule, data: _Data, policy: Policy) -> list[Resolved]:
+    levels = (("flag", rule.flag_target), ("block", rule.block_target))
+    try:
+        return [
+            resolve(rule.category, level, target, data.of(rule))
+            for level, target in levels
+            if target is not None
+        ]
+    except Unsupported as refusal:
+        raise PolicyError(f"'{rule.category}': {refusal}", file=policy.file) from refusal
+
+
+def _with(rule: Rule, resolved: Iterable[Resolved], policy: Policy) -> Rule:
+    settled = replace(rule, **{r.level: r.threshold for r in resolved})  # type: ignore[arg-type]
+    if settled.flag is not None and settled.block is not None and settled.flag > settled.block:
+        raise PolicyError(
+            f"'{rule.category}': its targets make it flag from {settled.flag:.4f} and block from "
+            f"{settled.block:.4f}, so it would never flag; ask for less of 'flag:' or more of "
+            "'block:'",
+            file=policy.file,
+        )
+    return settled
+
+
+class _Data:
+    """Labelled probabilities of each category, scored once."""
+
+    def __init__(self, policy: Policy, model: Classifier, classifier: Classifier) -> None:
+        self._model = model
+        self._classifier = classifier
+        self._rows: list[Labelled] = []
+        self._source = ""
+        if policy.calibration is not None:
+            folder = Path(policy.file).parent if policy.file else Path()
+            self._rows = read_labels(folder / policy.calibration)
+            self._source = policy.calibration
+        self._chances: list[dict[str, float]] | None = None
+        self._kept: dict[str, Scored] | None = None
+
+    def of(self, rule: Rule) -> Scored:
+        """Return the author's labels where there are any, else what comes with the model."""
+        if self._rows:
+            return self._own(rule.category)
+        if rule.rubric:
+            return self._examples(rule)
+        if self._kept is None:
+            bundle = getattr(self._model, "bundle", None)
+            self._kept = read_scores(bundle.folder) if bundle is not None else {}
+        empty = Scored(np.zeros(0), np.zeros(0), "no data")
+        return self._kept.get(rule.category, empty)
+
+    def _own(self, category: str) -> Scored:
+        if self._chances is None:
+            samples = [row.sample for row in self._rows]
+            parts = (samples[n : n + BATCH] for n in range(0, len(samples), BATCH))
+            self._chances = [
+                dict(s.categories) for part in parts for s in self._classifier.score(part)
+            ]
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for row, chances in zip(self._rows, self._chances, strict=True):
+            if row.category in (category, None) and category in chances:
+                sides[row.violates].append(chances[category])
+        return Scored(np.array(sides[True]), np.array(sides[False]), self._source)
+
+    def _examples(self, rule: Rule) -> Scored:
+        """Return leave-one-out probabilities of a rubric's own examples."""
+        if not isinstance(self._model, Embedder):
+            return Scored(np.zeros(0), np.zeros(0), "no data")
+        fit = fit_head(rule, self._model, Backdrop.of(self._model))
+        return Scored(fit.violates, fit.allowed, "the policy's own examples, each left out once")
