@@ -20,7 +20,7 @@ import numpy as np
 
 from guardrail.errors import DataError
 from guardrail.taxonomy import KEYS
-from guardrail.train.rows import INDEX, OUTPUTS, Example
+from guardrail.train.rows import INDEX, OUTPUTS, Example, near
 from guardrail.types import UNSAFE
 
 __all__ = [
@@ -48,22 +48,9 @@ _FIELDS = frozenset(
 )
 _ROLES = frozenset(("user", "assistant", "text"))
 
-# Keys that a text about another key may well have too; all others are weak negatives.
-_CLUSTERS = (
-    "violent_crimes indiscriminate_weapons violence_graphic hate harassment self_harm "
-    "nonviolent_crimes child_exploitation sex_crimes",
-    "sex_crimes child_exploitation sexual_content harassment privacy violent_crimes",
-    "nonviolent_crimes fraud_scam cybercrime drugs privacy intellectual_property "
-    "code_interpreter_abuse indiscriminate_weapons elections specialized_advice",
-    "defamation misinformation elections hate harassment specialized_advice privacy fraud_scam",
-    "prompt_injection jailbreak code_interpreter_abuse cybercrime privacy fraud_scam",
-    "profanity_toxicity harassment hate sexual_content violent_crimes",
-    "specialized_advice self_harm drugs misinformation",
-)
-_NEAR = {
-    key: frozenset(k for c in _CLUSTERS if key in c.split() for k in c.split()) for key in KEYS
-}
-FAR_WEIGHT = 0.2
+# The writers name every key that a violating text falls under, so that the others are negative:
+# surely where they are far, less so where one may pass for the other.
+NEAR_WEIGHT = 0.25
 
 # What the overall output should say of a text that violates a key: (target, weight).
 _OVERALL = {"profanity_toxicity": (1.0, 0.5), "prompt_injection": (0, 0), "jailbreak": (0, 0)}
@@ -239,9 +226,8 @@ def corpus_example(line: Line, text: str, prompt: str | None) -> Example:
     targets = np.zeros(len(OUTPUTS), dtype=np.float32)
     weights = np.ones(len(OUTPUTS), dtype=np.float32)
     if line.violates:
-        weights[:] = FAR_WEIGHT
-        for key in _NEAR[line.key].union(*(_NEAR[k] for k in line.also)):
-            weights[INDEX[key]] = 0.0
+        for key in near(line.key, *line.also):
+            weights[INDEX[key]] = NEAR_WEIGHT
         for key in (line.key, *line.also):
             targets[INDEX[key]] = weights[INDEX[key]] = 1.0
         overall = _OVERALL.get(line.key, (1.0, 1.0))

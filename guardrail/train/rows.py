@@ -16,7 +16,7 @@ from guardrail.evaluate.rows import HAZARDS, Row, read_rows
 from guardrail.taxonomy import KEYS
 from guardrail.types import UNSAFE
 
-__all__ = ["OUTPUTS", "Example", "Row", "example", "read_rows"]
+__all__ = ["INDEX", "OUTPUTS", "Example", "Row", "example", "near", "read_rows"]
 
 OUTPUTS: tuple[str, ...] = (UNSAFE, *KEYS)
 """Names of the model's outputs, in order."""
@@ -75,6 +75,38 @@ PLAIN_WEIGHT = 0.3
 # Toxic comments without an overall label: moderation rules count most of them, not all.
 TOXIC_UNSAFE_WEIGHT = {"paradetox": 0.3, "paradetox_cannot_rewrite": 0.4}
 
+# Keys that a text about another key of the cluster may well have too.
+_CLUSTERS = (
+    "violent_crimes indiscriminate_weapons violence_graphic hate harassment self_harm "
+    "nonviolent_crimes child_exploitation sex_crimes",
+    "sex_crimes child_exploitation sexual_content harassment privacy violent_crimes",
+    "nonviolent_crimes fraud_scam cybercrime drugs privacy intellectual_property "
+    "code_interpreter_abuse indiscriminate_weapons elections specialized_advice",
+    "defamation misinformation elections hate harassment specialized_advice privacy fraud_scam",
+    "prompt_injection jailbreak code_interpreter_abuse cybercrime privacy fraud_scam",
+    "profanity_toxicity harassment hate sexual_content violent_crimes",
+    "specialized_advice self_harm drugs misinformation",
+)
+_NEAR = {
+    key: frozenset(k for c in _CLUSTERS if key in c.split() for k in c.split()) for key in KEYS
+}
+
+# Sources whose categories come from the topic that a request was written for: other topics are
+# negative, surely enough where they are far.
+TOPICAL = frozenset(("aart", "catqa", "cyberseceval_interpreter"))
+TOPICAL_FAR_WEIGHT, TOPICAL_NEAR_WEIGHT = 0.5, 0.1
+
+# Keys so rare among harmful texts that not being named is evidence of a kind.
+RARE = (
+    "child_exploitation",
+    "indiscriminate_weapons",
+    "sex_crimes",
+    "elections",
+    "defamation",
+    "intellectual_property",
+)
+RARE_WEIGHT = 0.1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
@@ -115,6 +147,11 @@ def _set(
             targets[position], weights[position] = value, weight
 
 
+def near(*keys: str) -> frozenset[str]:
+    """Return the keys that a text of the given keys may well have too, those included."""
+    return frozenset().union(*(_NEAR[key] for key in keys if key in _NEAR))
+
+
 def example(row: Row) -> Example:
     """Turn a row's labels into masked targets.
 
@@ -137,6 +174,11 @@ def example(row: Row) -> Example:
         _set(targets, weights, IMPLIED, 0.0, IMPLIED_WEIGHT)
     if row.unsafe == 1:
         _set(targets, weights, (k for k in row.weak if k in THIN), 1.0, THIN_WEIGHT)
+        if row.source in TOPICAL and row.categories:
+            close = near(*row.categories)
+            _set(targets, weights, (k for k in KEYS if k not in close), 0.0, TOPICAL_FAR_WEIGHT)
+            _set(targets, weights, KEYS, 0.0, TOPICAL_NEAR_WEIGHT)
+        _set(targets, weights, RARE, 0.0, RARE_WEIGHT)
     if row.source in PLAIN:
         _set(targets, weights, ("prompt_injection", "jailbreak"), 0.0, PLAIN_WEIGHT)
     group = f"{row.source}/{row.role}"

@@ -115,13 +115,14 @@ def test_allowed_lines_are_negative_for_everything() -> None:
     assert (one.weights == 1).all()
 
 
-def test_violating_lines_are_positive_for_their_keys_and_unknown_for_near_ones() -> None:
+def test_violating_lines_are_positive_for_their_keys_and_hardly_negative_for_near_ones() -> None:
     line = Line("hate", "f", True, "user", "text", also=("defamation",))
     one = corpus_example(line, "text", None)
     assert one.targets[INDEX["unsafe"]] == one.weights[INDEX["unsafe"]] == 1
     assert one.targets[INDEX["hate"]] == one.targets[INDEX["defamation"]] == 1
-    assert one.weights[INDEX["harassment"]] == 0
-    assert 0 < one.weights[INDEX["jailbreak"]] < 1
+    assert 0 < one.weights[INDEX["harassment"]] < 0.5
+    assert one.weights[INDEX["jailbreak"]] == 1
+    assert one.targets[INDEX["harassment"]] == one.targets[INDEX["jailbreak"]] == 0
 
 
 @pytest.mark.parametrize("key", ["prompt_injection", "jailbreak"])

@@ -72,3 +72,15 @@ def test_offensive_comments_are_weakly_unsafe_where_moderation_counts_most_of_th
 
 def test_plain_sources_are_weak_negatives_for_attacks() -> None:
     assert pair(made(source="aart", unsafe=1), "jailbreak")[1] > 0
+
+
+def test_topical_sources_are_negative_for_far_topics_and_hardly_for_near_ones() -> None:
+    one = made(source="catqa", unsafe=1, categories=("fraud_scam",), known=("fraud_scam",))
+    assert pair(one, "violence_graphic") == (0, 0.5)
+    assert 0 < pair(one, "cybercrime")[1] < 0.2
+    assert pair(one, "fraud_scam") == (1, 1)
+
+
+def test_rare_keys_are_faintly_negative_where_a_harmful_text_does_not_name_them() -> None:
+    assert 0 < pair(made(unsafe=1), "child_exploitation")[1] < 0.2
+    assert pair(made(unsafe=1, weak=("elections",)), "elections")[0] == 1
