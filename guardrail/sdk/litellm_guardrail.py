@@ -29,6 +29,7 @@ from guardrail.wire import WIRES, WireRequest
 
 try:
     from fastapi import HTTPException
+    from litellm.exceptions import GuardrailRaisedException
     from litellm.integrations.custom_guardrail import CustomGuardrail
 except ImportError as error:
     raise ImportError("the LiteLLM guardrail needs: pip install 'guardrail[litellm]'") from error
@@ -179,14 +180,18 @@ class LiteLLMGuardrail(CustomGuardrail):
             The chunks, in order.
 
         Raises:
-            HTTPException: It is blocked, and ``on_block`` is ``raise``.
+            GuardrailRaisedException: It is blocked, and ``on_block`` is ``raise``.
         """
         scope = self._scope(request_data)
         try:
             async for chunk in scope.astream(response):
                 yield chunk
         except GuardrailBlocked as blocked:
-            raise self._refusal(blocked.verdict) from blocked
+            # An HTTPException would break the connection: the answer's head is out.
+            message = self._options.guardrail.message(blocked.verdict)
+            error = GuardrailRaisedException(self.guardrail_name, message)
+            error.message = message
+            raise error from blocked
 
     def _scope(self, data: Mapping[str, Any]) -> Scope:
         try:
@@ -202,7 +207,8 @@ class LiteLLMGuardrail(CustomGuardrail):
             "categories": list(verdict.categories),
             "policy": verdict.policy,
         }
-        return HTTPException(status_code=400, detail=detail)
+        error: Exception = HTTPException(status_code=400, detail=detail)
+        return error
 
 
 def _read(data: Mapping[str, Any], call_type: str) -> WireRequest | None:

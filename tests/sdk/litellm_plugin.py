@@ -1,0 +1,14 @@
+"""The LiteLLM guardrail with the marker classifier, named by the test's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guardrail.policy import parse_policy
+from guardrail.sdk.litellm_guardrail import LiteLLMGuardrail
+from tests.conftest import MarkerClassifier
+from tests.sdk.conftest import POLICY
+
+
+def plugin(**kwargs: Any) -> LiteLLMGuardrail:
+    return LiteLLMGuardrail(policy=parse_policy(POLICY), classifier=MarkerClassifier(), **kwargs)

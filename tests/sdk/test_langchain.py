@@ -1,0 +1,79 @@
+"""The LangChain runnable and middleware, with LangChain's own fake models."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("langchain.agents", reason="needs the extra `integrations`")
+
+from langchain.agents import create_agent
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from guardrail import Guardrail, GuardrailBlocked
+from guardrail.sdk.langchain import GuardrailMiddleware, guarded
+from tests.conftest import MarkerClassifier
+
+LONG = "the quick brown fox jumps over the lazy dog and runs on and on " * 4
+
+
+def model(*texts: str) -> GenericFakeChatModel:
+    return GenericFakeChatModel(messages=iter([AIMessage(content=text) for text in texts]))
+
+
+def test_a_runnable_passes_and_blocks(rail: Guardrail) -> None:
+    safe = guarded(model("fine", "BAD"), policy=rail)
+    assert safe.invoke("hi").content == "fine"
+    with pytest.raises(GuardrailBlocked):
+        safe.invoke("hi")
+    with pytest.raises(GuardrailBlocked):
+        safe.invoke([HumanMessage("BAD")])
+
+
+def test_a_chain_around_a_guarded_model_gets_the_policys_message(rail: Guardrail) -> None:
+    prompt = ChatPromptTemplate.from_messages([("human", "{ask}")])
+    chain = prompt | guarded(model("BAD"), policy=rail, on_block="message") | StrOutputParser()
+    assert chain.invoke({"ask": "BAD"}) == "no way"
+    assert chain.invoke({"ask": "hi"}) == "no way"
+
+
+def test_a_stream_is_cut_before_the_harm(rail: Guardrail) -> None:
+    bound = guarded(model(f"{LONG} BAD {LONG}"), policy=rail, on_block="message")
+    text = "".join(str(chunk.content) for chunk in bound.stream("hi"))
+    assert text.endswith("no way")
+    assert "BAD" not in text
+
+
+async def test_the_async_forms_do_the_same(rail: Guardrail) -> None:
+    bound = guarded(model("BAD", LONG), policy=rail, on_block="message")
+    assert (await bound.ainvoke("hi")).content == "no way"
+    text = "".join([str(chunk.content) async for chunk in bound.astream("hi")])
+    assert text == LONG
+
+
+def test_an_agent_ends_with_the_policys_message(rail: Guardrail) -> None:
+    agent = create_agent(model("BAD", "fine"), middleware=[GuardrailMiddleware(rail)])
+
+    def say(text: str) -> list[str]:
+        result = agent.invoke({"messages": [HumanMessage(text)]})
+        return [str(message.content) for message in result["messages"]]
+
+    assert say("hi") == ["hi", "no way"]  # the blocked answer is replaced, not followed
+    assert say("BAD") == ["BAD", "no way"]
+    assert say("hi") == ["hi", "fine"]
+
+
+async def test_an_async_agent_can_raise(rail: Guardrail) -> None:
+    guardrail = GuardrailMiddleware(rail, on_block="raise")
+    agent = create_agent(model("BAD"), middleware=[guardrail])
+    with pytest.raises(GuardrailBlocked):
+        await agent.ainvoke({"messages": [HumanMessage("hi")]})
+
+
+def test_an_answer_is_judged_with_the_question(rail: Guardrail, marker: MarkerClassifier) -> None:
+    create_agent(model("fine"), middleware=[GuardrailMiddleware(rail)]).invoke(
+        {"messages": [HumanMessage("a question")]}
+    )
+    assert marker.seen[-1].prompt == "a question"
