@@ -30,6 +30,8 @@ __all__ = ["EncoderClassifier", "Limits"]
 
 _log = logging.getLogger(__name__)
 
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
 CHARS_PER_TOKEN = 6
 """Characters kept for each token that may be scored, before tokenizing; English has about 4."""
 
@@ -310,6 +312,7 @@ def _session(
         session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=chosen)
     except Exception as error:  # onnxruntime's errors share no base class
         raise BundleError(f"{bundle.model_path}: cannot be loaded: {error}") from error
+    _explain(session, chosen)
     width = session.get_outputs()[0].shape[-1]
     if width != len(bundle.outputs):
         raise BundleError(
@@ -327,8 +330,16 @@ def _cpus() -> int:
 def _providers(runtime: Any, wanted: Sequence[str] | None) -> list[str]:
     if wanted is not None:
         return list(wanted)
-    if "CUDAExecutionProvider" in runtime.get_available_providers():
-        _log.info("running on CUDA: the installed onnxruntime offers it")
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    _log.info("running on the CPU: the installed onnxruntime offers no CUDA")
-    return ["CPUExecutionProvider"]
+    offered = runtime.get_available_providers()
+    return [name for name in (_CUDA, _CPU) if name in offered]
+
+
+def _explain(session: onnxruntime.InferenceSession, chosen: Sequence[str]) -> None:
+    """Log what runs the model, and why it is not CUDA where it is not."""
+    used = session.get_providers()[0]
+    if used == _CPU and _CUDA in chosen:
+        _log.warning("running on the CPU: CUDA is offered but could not be started")
+    elif used == _CPU:
+        _log.info("running on the CPU: CUDA is not offered or not wanted")
+    else:
+        _log.info("running on %s", used)

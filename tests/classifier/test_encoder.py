@@ -155,3 +155,14 @@ def test_a_damaged_graph_is_refused_by_name(tmp_path: Path) -> None:
     seal(tmp_path, {k: v for k, v in good.manifest.items() if k not in ("format", "files")})
     with pytest.raises(BundleError, match=r"model\.onnx: cannot be loaded"):
         load_classifier(tmp_path)
+
+
+def test_it_logs_what_runs_it_and_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    EncoderClassifier(Bundle.open(), threads=1).score([Sample("a secret sentence")])
+    assert "running on" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_embeddings_of_no_texts_are_empty(embedded: EncoderClassifier) -> None:
+    assert embedded.embed([]).shape == (0, 384)
