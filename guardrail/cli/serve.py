@@ -25,6 +25,13 @@ __all__ = ["serve_command"]
     help="Answer to a request that is blocked: an error status, or 200 with a refusal message.",
 )
 @click.option(
+    "--announce",
+    type=click.Choice(["comment", "event", "none"]),
+    default="comment",
+    show_default=True,
+    help="How a stream tells of a flag or block: an SSE comment, an extra event, or not at all.",
+)
+@click.option(
     "--passthrough/--no-passthrough",
     default=True,
     show_default=True,
@@ -49,6 +56,7 @@ def serve_command(
     policy: str,
     bundle: str | None,
     refusal: str,
+    announce: str,
     passthrough: bool,
     upstream_key: str | None,
     max_request_bytes: int,
@@ -69,7 +77,7 @@ def serve_command(
     from guardrail.classifier import load_classifier
     from guardrail.classifier.base import Sample
     from guardrail.policy import load_policy
-    from guardrail.proxy import Settings, serve
+    from guardrail.proxy import Announce, Settings, serve
     from guardrail.wire import RefusalStyle
 
     settings = Settings(
@@ -78,6 +86,7 @@ def serve_command(
         port=port,
         upstream_key=upstream_key,
         refusal=RefusalStyle(refusal),
+        announce=Announce(announce),
         passthrough=passthrough,
         max_request_bytes=max_request_bytes,
         max_response_bytes=max_response_bytes,

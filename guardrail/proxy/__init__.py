@@ -6,6 +6,6 @@ client. This room knows no training code.
 """
 
 from guardrail.proxy.app import make_app, serve
-from guardrail.proxy.settings import Settings
+from guardrail.proxy.settings import Announce, Settings
 
-__all__ = ["Settings", "make_app", "serve"]
+__all__ = ["Announce", "Settings", "make_app", "serve"]

@@ -7,6 +7,7 @@ the answer, what the dialect says an ended answer looks like.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ from aiohttp import web
 from guardrail.check import Checker
 from guardrail.errors import WireError
 from guardrail.policy import Policy
+from guardrail.proxy.settings import Announce, Settings
 from guardrail.proxy.upstream import UpstreamError, explain
 from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
-from guardrail.wire import Notice, RefusalStyle, Wire, WireRequest, WireStream
+from guardrail.wire import Notice, Wire, WireRequest, WireStream
 
 log = logging.getLogger("guardrail.proxy")
 
@@ -33,13 +35,13 @@ class Notices:
     Args:
         policy: The policy in force.
         request_id: Identity of the exchange.
-        style: How a blocked request is answered.
+        settings: How a block and a flag are told.
     """
 
-    def __init__(self, policy: Policy, request_id: str, style: RefusalStyle) -> None:
+    def __init__(self, policy: Policy, request_id: str, settings: Settings) -> None:
         self._policy = policy
         self._request_id = request_id
-        self._style = style
+        self._settings = settings
 
     def notice(self, verdict: Verdict) -> Notice:
         """Return what the client is told about a block."""
@@ -47,7 +49,8 @@ class Notices:
             message=self._policy.message_for(verdict.categories),
             categories=verdict.categories,
             request_id=self._request_id,
-            style=self._style,
+            style=self._settings.refusal,
+            created=int(time.time()),
         )
 
     def headers(self, verdict: Verdict | None) -> dict[str, str]:
@@ -61,14 +64,19 @@ class Notices:
             headers["x-guardrail-categories"] = ",".join(verdict.categories)
         return headers
 
-    def summary(self, verdict: Verdict) -> dict[str, object]:
-        """Return the same as a mapping, for a comment in a stream."""
-        return {
+    def tell(self, stream: WireStream, verdict: Verdict) -> bytes:
+        """Return the bytes that tell of a verdict within a stream, as the operator set it."""
+        summary = {
             "action": verdict.effective.value,
             "categories": list(verdict.categories),
             "policy": self._policy.identity,
             "request_id": self._request_id,
         }
+        if self._settings.announce is Announce.COMMENT:
+            return stream.extra("guardrail", summary)
+        if self._settings.announce is Announce.EVENT:
+            return stream.event("guardrail", summary)
+        return b""
 
 
 class StreamSink:
@@ -107,13 +115,14 @@ class StreamSink:
             self._stream.sent(frame)
 
     async def flagged(self, verdict: Verdict) -> None:
-        """Say in a comment, which clients skip, that the answer was flagged."""
-        await self._write(self._stream.extra("guardrail", self._notices.summary(verdict)))
+        """Say within the stream that the answer was flagged."""
+        if told := self._notices.tell(self._stream, verdict):
+            await self._write(told)
 
     async def refuse(self, verdict: Verdict) -> None:
         """End the stream as the dialect ends a filtered answer."""
-        comment = self._stream.extra("guardrail", self._notices.summary(verdict))
-        await self._write(comment + self._stream.refusal(self._notices.notice(verdict)))
+        told = self._notices.tell(self._stream, verdict)
+        await self._write(told + self._stream.refusal(self._notices.notice(verdict)))
         await self.response.write_eof()
 
     async def fail(self, message: str) -> None:

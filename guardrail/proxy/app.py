@@ -80,7 +80,7 @@ class Proxy:
         if wire is None or request.method != "POST":
             return await self._pass_through(request)
         request_id = uuid.uuid4().hex
-        notices = Notices(self.policy, request_id, self.settings.refusal)
+        notices = Notices(self.policy, request_id, self.settings)
         exchange = _Exchange(request_id, wire, notices, time.monotonic())
         try:
             return await self._exchange(exchange, request, path)
@@ -114,9 +114,7 @@ class Proxy:
             reply = errors.error(
                 _status(error), str(error), type="invalid_request_error", param=error.param
             )
-        return _respond(
-            reply, Notices(self.policy, request_id, self.settings.refusal).headers(None)
-        )
+        return _respond(reply, Notices(self.policy, request_id, self.settings).headers(None))
 
     async def _exchange(
         self, exchange: _Exchange, client: web.Request, path: str

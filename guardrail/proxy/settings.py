@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from yarl import URL
 
 from guardrail.errors import SettingsError
 from guardrail.wire.base import RefusalStyle
 
-__all__ = ["Settings"]
+__all__ = ["Announce", "Settings"]
+
+
+class Announce(StrEnum):
+    """How a streamed answer tells of a verdict."""
+
+    COMMENT = "comment"
+    EVENT = "event"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,7 @@ class Settings:
         upstream_key: Sent upstream as ``Authorization: Bearer …`` (and ``x-api-key`` on the
             Anthropic dialect) in place of the client's own; never logged.
         refusal: How a request that is blocked on input is answered.
+        announce: How a streamed answer tells of a verdict that flags or blocks.
         passthrough: Whether requests on paths that are not guarded reach the upstream.
         max_request_bytes: Largest request body, once decompressed.
         max_response_bytes: Largest answer that is held whole.
@@ -38,6 +48,7 @@ class Settings:
     port: int = 8000
     upstream_key: str | None = field(default=None, repr=False)
     refusal: RefusalStyle = RefusalStyle.ERROR_400
+    announce: Announce = Announce.COMMENT
     passthrough: bool = True
     max_request_bytes: int = 10 * 1024 * 1024
     max_response_bytes: int = 32 * 1024 * 1024

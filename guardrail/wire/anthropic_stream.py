@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from guardrail.types import Channel, ChannelKind
@@ -157,6 +158,10 @@ class AnthropicStream(SseStream):
 
     def sent_done(self) -> None:
         """Nothing to note: the dialect has no end mark."""
+
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return a ping that carries data; see `WireStream.event`."""
+        return write_event({"type": "ping", name: data}, name="ping")
 
     def refusal(self, notice: Notice) -> bytes:
         """Return the closing events of a blocked answer; see `WireStream.refusal`.

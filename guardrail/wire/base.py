@@ -165,6 +165,20 @@ class WireStream(Protocol):
         """
         ...
 
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return an event of the dialect without content that carries ``data``.
+
+        Clients that only read content skip it; those that look find ``data`` under ``name``.
+
+        Args:
+            name: The field that holds the data.
+            data: Anything that JSON can say.
+
+        Returns:
+            An SSE event with its blank line.
+        """
+        ...
+
     def extra(self, name: str, data: Mapping[str, Any]) -> bytes:
         """Return a comment line that clients ignore and tools can read.
 

@@ -284,14 +284,21 @@ class ChatStream(SseStream):
             return b""
         if self._usage and not self._usage_sent and wants_usage(self._request.payload):
             chunks = [*chunks, {"choices": [], "usage": self._usage}]
-        head = {
+        head = self._head(notice)
+        return b"".join(write_event({**head, **c}) for c in chunks) + write_event(DONE)
+
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return a chunk without choices that carries data; see `WireStream.event`."""
+        return write_event({**self._head(Notice("")), "choices": [], name: data})
+
+    def _head(self, notice: Notice) -> dict[str, Any]:
+        return {
             "id": f"{self.id_prefix}{notice.request_id}",
             "created": notice.created,
             "model": model_of(self._request),
             **self._envelope,
             "object": self.object_name,
         }
-        return b"".join(write_event({**head, **c}) for c in chunks) + write_event(DONE)
 
 
 def _gives_way(channel: Channel, new: Channel) -> bool:

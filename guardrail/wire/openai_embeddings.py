@@ -7,6 +7,7 @@ and the dialect has neither streams nor refusals in words.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from guardrail.errors import WireError
@@ -57,6 +58,10 @@ class EmbeddingsStream(SseStream):
     def sent_done(self) -> None:
         """Note that the client has the end mark."""
         self._done = True
+
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return a comment: the dialect has no events of its own."""
+        return self.extra(name, data)
 
     def refusal(self, notice: Notice) -> bytes:
         """Return an error event, the only form there is, and the end mark."""

@@ -7,7 +7,7 @@ hash; whatever differs is new text and is judged in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from guardrail.wire.channels import MAX_CHANNELS, Reading
 from guardrail.wire.json import strings
 from guardrail.wire.openai_common import read_logprobs
 from guardrail.wire.responses_closing import ItemPlaces, SentResponse
+from guardrail.wire.sse import write_event
 from guardrail.wire.stream import SseStream, every, object_at
 
 __all__ = ["SUMMARY", "ResponsesStream", "read_item", "read_response_object"]
@@ -284,6 +285,10 @@ class ResponsesStream(SseStream):
 
     def sent_done(self) -> None:
         """Nothing to note: the dialect has no end mark."""
+
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return a keep-alive that carries data; see `WireStream.event`."""
+        return write_event({"type": "keepalive", name: data}, name="keepalive")
 
     def refusal(self, notice: Notice) -> bytes:
         """Return the closing events of a blocked answer; see `WireStream.refusal`."""

@@ -47,6 +47,10 @@ class SseStream(ABC):
         """Return the channels that end with the event just read, its own text included."""
 
     @abstractmethod
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Return an event without content that carries data; see `WireStream.event`."""
+
+    @abstractmethod
     def sent_payload(self, payload: dict[str, Any]) -> None:
         """Take note of a decoded event that was written to the client."""
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from guardrail.proxy import Announce
 from guardrail.types import ChannelKind
 from guardrail.wire import WIRES
 from tests.proxy.dialects import (
@@ -18,6 +19,7 @@ from tests.proxy.dialects import (
     TEXT,
     WHOLES,
 )
+from tests.wire.sdk import READERS
 
 OUTPUT_KINDS = [kind for kind in ChannelKind if kind is not ChannelKind.TOOL_RESULT]
 ALL = (
@@ -102,3 +104,17 @@ async def test_a_flagged_stream_says_so_in_a_comment(start, key) -> None:
     comments = [line for line in lines if line.startswith(": guardrail")]
     assert len(comments) == 1
     assert json.loads(comments[0].removeprefix(": guardrail "))["action"] == "flag"
+
+
+@pytest.mark.parametrize("announce", list(Announce))
+@pytest.mark.parametrize("key", list(STREAMS), ids=lambda k: f"{k[0]}-{k[1]}")
+async def test_the_official_clients_read_a_flagged_or_blocked_stream(start, key, announce) -> None:
+    bench = await start(announce=announce)
+    for word in ("MEH", "BAD"):
+        bench.upstream.streams(STREAMS[key]([f"fine {word} fine"]))
+        url = bench.url + PATHS[key[0]]
+        async with bench.client.post(url, json=body_for(key[0], True)) as response:
+            data = await response.read()
+        assert (b'"action"' in data) is (announce is not Announce.NONE)
+        assert (b": guardrail" in data) is (announce is Announce.COMMENT)
+        assert READERS[key[0]](data)
