@@ -1,16 +1,14 @@
 """The embedded classifier: an int8 encoder run by ONNX Runtime.
 
-The only importer of onnxruntime and tokenizers on the serving side; both are imported when a
+The only importer of tokenizers on the serving side; it and onnxruntime are imported when a
 classifier is built, not before. It knows neither HTTP nor actions.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +16,15 @@ from numpy.typing import NDArray
 from guardrail.classifier.base import Sample
 from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.pairs import Encoded, encode_pair, prompt_part
+from guardrail.classifier.session import open_session
 from guardrail.classifier.windows import Span, bounded, spans, speakable
 from guardrail.errors import BundleError, CheckError
 from guardrail.types import UNSAFE, Coverage, Role, Scores
 
 if TYPE_CHECKING:
-    import onnxruntime
     import tokenizers
 
 __all__ = ["EncoderClassifier", "Limits"]
-
-_log = logging.getLogger(__name__)
-
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 CHARS_PER_TOKEN = 6
 """Characters kept for each token that may be scored, before tokenizing; English has about 4."""
@@ -83,7 +77,7 @@ class EncoderClassifier:
         self._bundle = Bundle.open() if bundle is None else bundle
         self._limits = limits or Limits()
         self._tokenizer = _tokenizer(self._bundle)
-        self._session = _session(self._bundle, threads, providers)
+        self._session = open_session(self._bundle, threads, providers)
         self._results = [result.name for result in self._session.get_outputs()]
 
     @property
@@ -289,57 +283,3 @@ def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:
     loaded.no_padding()
     loaded.no_truncation()
     return loaded
-
-
-def _session(
-    bundle: Bundle, threads: int | None, providers: Sequence[str] | None
-) -> onnxruntime.InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BundleError(
-            "the classifier needs ONNX Runtime: pip install 'guardrail[cpu]' "
-            "(or 'guardrail[gpu]' on a CUDA machine)"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cpus()
-    options.inter_op_num_threads = 1
-    # A spinning pool would eat the cores that the event loop and the upstream need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    chosen = _providers(onnxruntime, providers)
-    try:
-        session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=chosen)
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise BundleError(f"{bundle.model_path}: cannot be loaded: {error}") from error
-    _explain(session, chosen)
-    width = session.get_outputs()[0].shape[-1]
-    if width != len(bundle.outputs):
-        raise BundleError(
-            f"{bundle.model_path}: has {width} outputs, the manifest names {len(bundle.outputs)}"
-        )
-    return session
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
-def _providers(runtime: Any, wanted: Sequence[str] | None) -> list[str]:
-    if wanted is not None:
-        return list(wanted)
-    offered = runtime.get_available_providers()
-    return [name for name in (_CUDA, _CPU) if name in offered]
-
-
-def _explain(session: onnxruntime.InferenceSession, chosen: Sequence[str]) -> None:
-    """Log what runs the model, and why it is not CUDA where it is not."""
-    used = session.get_providers()[0]
-    if used == _CPU and _CUDA in chosen:
-        _log.warning("running on the CPU: CUDA is offered but could not be started")
-    elif used == _CPU:
-        _log.info("running on the CPU: CUDA is not offered or not wanted")
-    else:
-        _log.info("running on %s", used)
