@@ -111,7 +111,7 @@ async def test_a_flagged_stream_says_so_in_a_comment(start, key) -> None:
 async def test_the_official_clients_read_a_flagged_or_blocked_stream(start, key, announce) -> None:
     bench = await start(announce=announce)
     for word in ("MEH", "BAD"):
-        bench.upstream.streams(STREAMS[key]([f"fine {word} fine"]))
+        bench.upstream.streams(STREAMS[key]([f'{{"a": "fine {word} fine"}}']))
         url = bench.url + PATHS[key[0]]
         async with bench.client.post(url, json=body_for(key[0], True)) as response:
             data = await response.read()
