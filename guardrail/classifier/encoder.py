@@ -1,6 +1,6 @@
 """The embedded classifier: an int8 encoder run by ONNX Runtime.
 
-The only importer of tokenizers on the serving side; it and onnxruntime are imported when a
+The only importer of onnxruntime and tokenizers on the serving side; both are imported when a
 classifier is built, not before. It knows neither HTTP nor actions.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class EncoderClassifier:
         self._bundle = Bundle.open() if bundle is None else bundle
         self._limits = limits or Limits()
         self._tokenizer = _tokenizer(self._bundle)
-        self._session = open_session(self._bundle, threads, providers)
+        self._session = open_session(_runtime(), self._bundle, threads, providers)
         self._results = [result.name for result in self._session.get_outputs()]
 
     @property
@@ -283,3 +283,14 @@ def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:
     loaded.no_padding()
     loaded.no_truncation()
     return loaded
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BundleError(
+            "the classifier needs ONNX Runtime: pip install 'guardrail[cpu]' "
+            "(or 'guardrail[gpu]' on a CUDA machine)"
+        ) from error
+    return onnxruntime

@@ -1,6 +1,6 @@
 """Opens a bundle's graph in ONNX Runtime: threads, providers, and why those.
 
-The only importer of onnxruntime on the serving side, and only when a session is opened.
+It is handed the onnxruntime module: `encoder` alone imports it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from guardrail.classifier.bundle import Bundle
 from guardrail.errors import BundleError
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 __all__ = ["open_session"]
 
@@ -24,11 +21,12 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 def open_session(
-    bundle: Bundle, threads: int | None, providers: Sequence[str] | None
-) -> onnxruntime.InferenceSession:
+    runtime: Any, bundle: Bundle, threads: int | None, providers: Sequence[str] | None
+) -> Any:
     """Open a bundle's graph, and log what runs it.
 
     Args:
+        runtime: The onnxruntime module.
         bundle: A verified bundle.
         threads: Threads of one run; None for one for each CPU that the process may use.
         providers: Execution providers; None for CUDA where usable, else the CPU.
@@ -37,25 +35,18 @@ def open_session(
         The session.
 
     Raises:
-        BundleError: ONNX Runtime is not installed, or the graph cannot be loaded or has
-            another number of outputs than the manifest names.
+        BundleError: The graph cannot be loaded, or has another number of outputs than the
+            manifest names.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BundleError(
-            "the classifier needs ONNX Runtime: pip install 'guardrail[cpu]' "
-            "(or 'guardrail[gpu]' on a CUDA machine)"
-        ) from error
-    options = onnxruntime.SessionOptions()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or _cpus()
     options.inter_op_num_threads = 1
     # A spinning pool would eat the cores that the event loop and the upstream need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    chosen = _providers(onnxruntime, providers)
+    chosen = _providers(runtime, providers)
     try:
-        session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=chosen)
+        session = runtime.InferenceSession(str(bundle.model_path), options, providers=chosen)
     except Exception as error:  # onnxruntime's errors share no base class
         raise BundleError(f"{bundle.model_path}: cannot be loaded: {error}") from error
     _explain(session, chosen)
@@ -80,7 +71,7 @@ def _providers(runtime: Any, wanted: Sequence[str] | None) -> list[str]:
     return [name for name in (_CUDA, _CPU) if name in offered]
 
 
-def _explain(session: onnxruntime.InferenceSession, chosen: Sequence[str]) -> None:
+def _explain(session: Any, chosen: Sequence[str]) -> None:
     """Log what runs the model, and why it is not CUDA where it is not."""
     used = session.get_providers()[0]
     if used == _CPU and _CUDA in chosen:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from guardrail.classifier import session
+from guardrail.classifier import encoder, session
 from guardrail.classifier.bundle import Bundle
 from guardrail.errors import BundleError
 
@@ -57,4 +57,4 @@ def test_the_reason_is_logged(
 def test_without_onnxruntime_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BundleError, match=r"pip install 'guardrail\[cpu\]'"):
-        session.open_session(Bundle.open(), 1, None)
+        encoder.EncoderClassifier(Bundle.open())
