@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 GAUGE_ROWS = 6000
 """Most rows of other sources that are measured, drawn evenly."""
 
+PACKAGED_BASE = "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)"
 METRICS = "metrics.json"
 CARD = "MODEL_CARD.md"
 Tell = Callable[[str, int], None]
@@ -186,7 +187,7 @@ def provenance_of(
     counts = Counter((r.source, r.license, r.split) for r in rows)
     sources = sorted({(source, license_) for source, license_, _ in counts})
     return {
-        "base_model": "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)",
+        "base_model": PACKAGED_BASE if settings.base is None else settings.base.name,
         "seed": settings.fit.seed,
         "steps": progress.step,
         "examples": progress.examples,
