@@ -150,7 +150,12 @@ def test_importing_the_package_loads_no_model_runtime() -> None:
     ),
 )
 def test_all_is_sorted_and_can_be_imported(module: str) -> None:
-    loaded = importlib.import_module(module)
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        if "pip install 'guardrail[" not in str(error):
+            raise
+        pytest.skip(str(error))
     names = getattr(loaded, "__all__", [])
     assert len(set(names)) == len(names)
     assert all(hasattr(loaded, name) for name in names)

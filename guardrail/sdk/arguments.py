@@ -70,10 +70,12 @@ def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         if name in kwargs:
-            return kwargs[name]
-        if positional and place < len(args):
-            return args[place]
-        return default  # a call without it fails in the function itself, with its own message
+            value = kwargs[name]
+        elif positional and place < len(args):
+            value = args[place]
+        else:  # a call without it fails in the function itself, with its own message
+            value = default
+        return "" if value is None else value
 
     return find
 

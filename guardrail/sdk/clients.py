@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from guardrail.policy import Policy
 from guardrail.sdk.api import Guardrail
@@ -59,14 +59,24 @@ def guard_client(
     return result
 
 
+_GUARDED: Final = {
+    "OpenAI": "openai",
+    "AsyncOpenAI": "openai",
+    "Anthropic": "anthropic",
+    "AsyncAnthropic": "anthropic",
+}
+"""Classes whose paths we know, by package; those for Bedrock and Vertex have paths of their own,
+and would pass unseen."""
+
+
 def _package_of(client: object) -> str:
     for kind in type(client).__mro__:
         package = kind.__module__.partition(".")[0]
-        if package in ("openai", "anthropic") and hasattr(client, "_client"):
+        if _GUARDED.get(kind.__name__) == package:
             return package
     raise TypeError(
-        f"guard_client: {type(client).__name__} is not a client of the openai or anthropic "
-        "package; guard the function that calls it with @guard"
+        f"guard_client: {type(client).__name__} is not an OpenAI or Anthropic client of the "
+        "official packages; guard the function that calls it with @guard"
     )
 
 

@@ -84,14 +84,14 @@ class GuardedRunnable(Runnable[In, Out]):
         **kwargs: Any,
     ) -> Out:
         """Check the input, run, check the output; see `Runnable.invoke`."""
-        scope, result = Scope(self._options), None
+        scope, result = Scope(self._options), cast("Any", None)
         try:
             scope.input(input)
         except GuardrailBlocked as blocked:
             return self._stand_in(blocked, AIMessage, result)
         result = self.bound.invoke(input, config, **kwargs)
         try:
-            return scope.output(result)
+            return cast("Out", scope.output(result))
         except GuardrailBlocked as blocked:
             return self._stand_in(blocked, AIMessage, result)
 
@@ -102,14 +102,14 @@ class GuardedRunnable(Runnable[In, Out]):
         **kwargs: Any,
     ) -> Out:
         """Check the input, run, check the output; see `Runnable.ainvoke`."""
-        scope, result = Scope(self._options), None
+        scope, result = Scope(self._options), cast("Any", None)
         try:
             await scope.ainput(input)
         except GuardrailBlocked as blocked:
             return self._stand_in(blocked, AIMessage, result)
         result = await self.bound.ainvoke(input, config, **kwargs)
         try:
-            return await scope.aoutput(result)
+            return cast("Out", await scope.aoutput(result))
         except GuardrailBlocked as blocked:
             return self._stand_in(blocked, AIMessage, result)
 

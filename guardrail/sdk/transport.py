@@ -185,9 +185,7 @@ class _SyncTransport:
         exchange = self._exchange
         wire = exchange.wire_for(request.method, request.url.path)
         if wire is None:
-            response = self._inner.send(request, stream=True, follow_redirects=False)
-            raw = _classes(exchange.http)[0](response.iter_raw(), response)
-            return exchange.passed_on(response, raw)
+            return self._passed_on(self._inner.send(request, stream=True, follow_redirects=False))
         try:
             return self._guarded(wire, request)
         except GuardrailError as error:
@@ -202,8 +200,12 @@ class _SyncTransport:
             return exchange.refusal(call, verdict, None, request)
         response = self._inner.send(request, stream=True, follow_redirects=False)
         if not exchange.is_guarded(response):
-            return exchange.rebuilt(response, content=_read(response))
+            return self._passed_on(response)
         return self._answer(call, response, request)
+
+    def _passed_on(self, response: Any) -> Any:
+        body = _classes(self._exchange.http)[0](response.iter_raw(), response)
+        return self._exchange.passed_on(response, body)
 
     def _answer(self, call: _Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
@@ -238,9 +240,9 @@ class _AsyncTransport:
         exchange = self._exchange
         wire = exchange.wire_for(request.method, request.url.path)
         if wire is None:
-            response = await self._inner.send(request, stream=True, follow_redirects=False)
-            raw = _classes(exchange.http)[1](response.aiter_raw(), response)
-            return exchange.passed_on(response, raw)
+            return self._passed_on(
+                await self._inner.send(request, stream=True, follow_redirects=False)
+            )
         try:
             return await self._guarded(wire, request)
         except GuardrailError as error:
@@ -255,8 +257,12 @@ class _AsyncTransport:
             return exchange.refusal(call, verdict, None, request)
         response = await self._inner.send(request, stream=True, follow_redirects=False)
         if not exchange.is_guarded(response):
-            return exchange.rebuilt(response, content=await _aread(response))
+            return self._passed_on(response)
         return await self._answer(call, response, request)
+
+    def _passed_on(self, response: Any) -> Any:
+        body = _classes(self._exchange.http)[1](response.aiter_raw(), response)
+        return self._exchange.passed_on(response, body)
 
     async def _answer(self, call: _Call, response: Any, request: Any) -> Any:
         exchange = self._exchange

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from guardrail import Guardrail, GuardrailBlocked, guard_client
-from guardrail.policy import Policy
+from guardrail.policy import Policy, parse_policy
 from guardrail.types import Verdict
 from tests.conftest import MarkerClassifier
 
@@ -111,6 +111,19 @@ def test_paths_without_text_pass_unchanged(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["smollm2"]
 
 
+def test_an_answer_that_no_rule_looks_at_is_streamed_as_it_comes(
+    llama_url: str, marker: MarkerClassifier
+) -> None:
+    policy = parse_policy(
+        "version: 1\nname: i\ncategories: {unsafe: {direction: input, block: 0.9}}"
+    )
+    plain = openai.OpenAI(base_url=f"{llama_url}/v1", api_key="x")
+    client = guard_client(plain, policy=Guardrail(policy, marker))
+    chunks = client.chat.completions.create(messages=ASK, stream=True, **LIMIT)
+    assert len(list(chunks)) > 3
+    assert [sample.role.value for sample in marker.seen] == ["user"]
+
+
 def test_errors_of_the_server_stay_errors_of_the_client(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(messages=ASK, model="smollm2", max_tokens="x")  # type: ignore[call-overload]
@@ -181,3 +194,9 @@ async def test_the_async_anthropic_client_is_guarded(llama_url: str, rail: Guard
 def test_another_packages_client_is_refused_with_advice() -> None:
     with pytest.raises(TypeError, match="@guard"):
         guard_client(json.JSONDecoder())
+
+
+def test_a_client_with_paths_of_its_own_is_refused_not_left_unguarded() -> None:
+    client = anthropic.AnthropicVertex(region="r", project_id="p", access_token="t")
+    with pytest.raises(TypeError, match="official packages"):
+        guard_client(client)
