@@ -41,6 +41,9 @@ PIECE_OVERLAP_CHARS: Final = 200
 """Shared by neighbouring pieces, so that what lies across a cut is seen whole."""
 BATCH_CHARS: Final = 8_000
 """Most text in one batch: bounds how long a newcomer waits for the batch in progress."""
+MAX_TEXTS: Final = 1_024
+"""Most texts of one request that are judged apart: a forward pass for each of more than that
+would outlast any time-out, and a task for each would hold up the event loop."""
 SECONDS_PER_CHAR: Final = 50e-6
 """Rough cost of a character on one core (measured: 4,400 tokens of 4.5 characters a second)."""
 
@@ -91,7 +94,7 @@ def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
     """
     segments = tuple(segments)
     refused = _refused_turns(policy, segments)
-    kept: list[Segment] = []
+    groups: list[list[Segment]] = []
     skipped: list[str] = []
     for segment in segments:
         reason = _out_of_scope(policy, segment)
@@ -99,15 +102,22 @@ def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
             reason = "already refused"
         if reason is not None:
             skipped.append(f"{segment.channel} of turn {segment.turn}: {reason}")
-        elif kept and _joins(kept[-1], segment):
-            kept[-1] = replace(kept[-1], text=f"{kept[-1].text}\n{segment.text}")
+        elif groups and _joins(groups[-1][-1], segment):
+            groups[-1].append(segment)
         else:
-            kept.append(segment)
-    return Scope(tuple(kept), tuple(skipped))
+            groups.append([segment])
+    return Scope(tuple(map(_joined, groups)), tuple(skipped))
+
+
+def _joined(group: Sequence[Segment]) -> Segment:
+    if len(group) == 1:
+        return group[0]
+    return replace(group[0], text="\n".join(segment.text for segment in group))
 
 
 def _out_of_scope(policy: Policy, segment: Segment) -> str | None:
-    if segment.role not in policy.roles:
+    # Text of no known speaker is always in scope: a server may take any role for the user's.
+    if segment.role is not Role.TEXT and segment.role not in policy.roles:
         return f"role {segment.role.value} is not in input.roles"
     if policy.turns is Turns.LATEST and not segment.latest:
         return "earlier turn"
@@ -277,9 +287,13 @@ class Checker:
             segments: All texts of the request, in order.
 
         Returns:
-            The worst verdict; one with outcome ``skipped`` where nothing is in scope.
+            The worst verdict; one with outcome ``skipped`` where nothing is in scope, and a
+            failed check where it has more texts than `MAX_TEXTS`.
         """
         scope = select(policy, segments)
+        if len(scope.samples) > MAX_TEXTS:
+            model = self.classifier.model_id
+            return decide_failure(policy, Direction.INPUT, Role.TEXT, "too_large", model)
         if not scope.samples:
             return decide_skipped(policy, Direction.INPUT, self.classifier.model_id)
         checks = (self.check(policy, Direction.INPUT, segment) for segment in scope.samples)
@@ -334,10 +348,11 @@ class Checker:
                 samples = [job[2] for job in jobs]
                 try:
                     scores = await loop.run_in_executor(self._pool, self.classifier.score, samples)
+                    pairs = list(zip(jobs, scores, strict=True))
                 except Exception as error:  # noqa: BLE001  (goes to the waiting checks)
                     _fail(jobs, error)
                     continue
-                for (*_, future), result in zip(jobs, scores, strict=True):
+                for (*_, future), result in pairs:
                     if not future.done():
                         future.set_result(result)
         finally:

@@ -203,8 +203,40 @@ def test_a_conversation_once_blocked_is_not_blocked_for_ever() -> None:
 def test_neighbouring_parts_of_one_speaker_are_judged_together() -> None:
     parts = [user("make a b", turn=0), user("omb", turn=0), user("now", turn=1)]
     assert [s.text for s in select(POLICY, parts).samples] == ["make a b\nomb\nnow"]
+    run = [user(text, turn=n) for n, text in enumerate(["well", "make a b", "omb"])]
+    assert [s.text for s in select(POLICY, run).samples] == ["well\nmake a b\nomb"]
     tool = Segment("{}", Role.USER, Channel(0, ChannelKind.TOOL_ARGUMENTS), turn=0)
     assert len(select(POLICY, [parts[0], tool]).samples) == 2
+
+
+async def test_text_of_no_known_speaker_is_in_scope_of_every_policy() -> None:
+    assert select(POLICY, [user("x", role=Role.TEXT)]).samples
+
+
+async def test_more_texts_than_can_be_judged_are_a_failed_check_at_once(marker) -> None:
+    roles = (Role.USER, Role.TOOL)
+    crowd = [user("a", turn=n, role=roles[n % 2]) for n in range(50_000)]
+    started = time.monotonic()
+    async with Checker(marker) as checker:
+        verdict = await checker.check_input(POLICY, crowd)
+    assert verdict.blocked
+    assert verdict.outcome is Outcome.FAILED
+    assert not marker.seen
+    assert time.monotonic() - started < 3
+
+
+def test_joining_many_parts_takes_time_linear_in_their_number() -> None:
+    parts = [user("a") for _ in range(200_000)]
+    started = time.monotonic()
+    assert len(select(POLICY, parts).samples[0].text) == 399_999
+    assert time.monotonic() - started < 5
+
+
+async def test_a_classifier_that_returns_too_few_scores_fails_the_check(marker) -> None:
+    marker.score = lambda samples: []
+    verdict = await judge(marker, "x")
+    assert verdict.blocked
+    assert verdict.findings[0].reason == "failure"
 
 
 async def test_a_request_is_as_bad_as_its_worst_part(marker) -> None:
