@@ -21,24 +21,22 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
 
 from guardrail.classifier.base import Classifier, Sample
+from guardrail.classifier.pieces import PIECE_CHARS, merge, pieces
+from guardrail.classifier.prepare import Prepared, PreparedPolicies
 from guardrail.decide import decide, decide_failure, decide_skipped, rules_for, worst
 from guardrail.errors import CheckError
 from guardrail.policy import Policy, Turns
-from guardrail.types import Coverage, Direction, Role, Scores, Segment, Verdict
+from guardrail.types import Direction, Role, Scores, Segment, Verdict
 
-__all__ = ["CheckRecord", "Checker", "Scope", "select"]
+__all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "select"]
 
 log = logging.getLogger(__name__)
 
-PIECE_CHARS: Final = 4_000
-"""Longest text in one job: about 1,000 tokens, a quarter of a second on one core."""
-PIECE_OVERLAP_CHARS: Final = 200
-"""Shared by neighbouring pieces, so that what lies across a cut is seen whole."""
 BATCH_CHARS: Final = 8_000
 """Most text in one batch: bounds how long a newcomer waits for the batch in progress."""
 MAX_TEXTS: Final = 1_024
@@ -151,61 +149,30 @@ def _joins(left: Segment, right: Segment) -> bool:
     )
 
 
-def _pieces(sample: Sample) -> list[Sample]:
-    """Cut a long text into overlapping pieces; a short one stays as it is."""
-    text = sample.text
-    if len(text) <= PIECE_CHARS:
-        return [sample]
-    stride = PIECE_CHARS - PIECE_OVERLAP_CHARS
-    starts = range(0, len(text) - PIECE_OVERLAP_CHARS, stride)
-    return [
-        replace(
-            sample,
-            text=text[start : start + PIECE_CHARS],
-            context=sample.context if start == 0 else "",
-        )
-        for start in starts
-    ]
+@dataclass(frozen=True, slots=True, order=True)
+class _Job:
+    """One text that waits; the order is by due time and arrival."""
 
+    due: float
+    number: int
+    sample: Sample = field(compare=False)
+    future: asyncio.Future[Scores] = field(compare=False)
+    classifier: Classifier = field(compare=False)
 
-def _merge(parts: Sequence[Scores], total_chars: int) -> Scores:
-    """Join the scores of the pieces of one text: the highest of each category."""
-    if len(parts) == 1:
-        return parts[0]
-    stride = PIECE_CHARS - PIECE_OVERLAP_CHARS
-    evidence = (
-        replace(e, start=e.start + n * stride, end=e.end + n * stride)
-        for n, part in enumerate(parts)
-        for e in part.evidence
-    )
-    keys = parts[0].categories
-    whole = all(not part.coverage.truncated for part in parts)
-    return Scores(
-        categories={key: max(part.categories[key] for part in parts) for key in keys},
-        model=parts[0].model,
-        coverage=Coverage(
-            scanned_chars=total_chars
-            if whole
-            else min(total_chars - 1, sum(p.coverage.scanned_chars for p in parts)),
-            total_chars=total_chars,
-            tokens=sum(p.coverage.tokens for p in parts),
-            windows=sum(p.coverage.windows for p in parts),
-        ),
-        # A match in the overlap of two pieces is one match.
-        evidence=tuple(dict.fromkeys(evidence)),
-    )
-
-
-_Job = tuple[float, int, Sample, "asyncio.Future[Scores]"]
+    @property
+    def chars(self) -> int:
+        """Characters that the classifier reads."""
+        return len(self.sample.text) + len(self.sample.context)
 
 
 class Checker:
-    """Judges texts for one event loop with one classifier.
+    """Judges texts for one event loop with one model, for any number of policies.
 
-    Use as an async context manager, or call `close`.
+    Use as an async context manager, or call `close`. A policy with rubrics, patterns or targets
+    is prepared at its first check, or beforehand by `adopt`.
 
     Args:
-        classifier: What scores the texts.
+        classifier: The model that scores the texts.
         max_queue_chars: Most text that may wait; beyond it a check fails with ``overload``.
         observer: Called with each finished check, on the event loop.
         clock: Monotonic seconds.
@@ -228,6 +195,7 @@ class Checker:
         self._count = itertools.count()
         self._busy: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="guardrail-score")
+        self._policies = PreparedPolicies(classifier)
 
     async def __aenter__(self) -> Self:
         return self
@@ -247,6 +215,21 @@ class Checker:
         if self._busy is not None:
             await asyncio.gather(self._busy, return_exceptions=True)
         self._pool.shutdown(wait=False)
+
+    def adopt(self, policy: Policy) -> Policy:
+        """Prepare a policy now: fit its rubrics, resolve its targets. Blocks for seconds.
+
+        Args:
+            policy: The policy as loaded.
+
+        Returns:
+            The policy as it decides, whose hash covers resolved thresholds. Checks may name
+            either.
+
+        Raises:
+            GuardrailError: It cannot be used; see `guardrail.classifier.prepare.prepare`.
+        """
+        return self._policies.get(policy).policy
 
     @property
     def queued_chars(self) -> int:
@@ -308,8 +291,10 @@ class Checker:
             return decide_skipped(policy, direction, model)
         try:
             async with asyncio.timeout(policy.timeout_ms / 1000):
+                ready = await self._ready(policy)
+                policy, model = ready.policy, ready.classifier.model_id
                 sample = Sample(segment.text, segment.role, segment.prompt, context)
-                scores = await self._score(sample)
+                scores = await self._score(sample, ready.classifier)
         except TimeoutError:
             return decide_failure(policy, direction, role, "timeout", model, kind)
         except CheckError as error:
@@ -319,22 +304,29 @@ class Checker:
             return decide_failure(policy, direction, role, "failure", model, kind)
         return decide(policy, direction, role, scores, kind)
 
-    async def _score(self, sample: Sample) -> Scores:
+    async def _ready(self, policy: Policy) -> Prepared:
+        ready = self._policies.known(policy)
+        if ready is None:
+            loop = asyncio.get_running_loop()
+            ready = await loop.run_in_executor(None, self._policies.get, policy)
+        return ready
+
+    async def _score(self, sample: Sample, classifier: Classifier) -> Scores:
         if self._queued_chars + len(sample.text) > self._max_queue_chars:
             raise CheckError("too much text waits for the classifier", reason="overload")
-        futures = [self._submit(piece) for piece in _pieces(sample)]
+        futures = [self._submit(piece, classifier) for piece in pieces(sample)]
         try:
-            return _merge(await asyncio.gather(*futures), len(sample.text))
+            return merge(await asyncio.gather(*futures), len(sample.text))
         finally:
             for future in futures:
                 future.cancel()
 
-    def _submit(self, sample: Sample) -> asyncio.Future[Scores]:
+    def _submit(self, sample: Sample, classifier: Classifier) -> asyncio.Future[Scores]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Scores] = loop.create_future()
         size = len(sample.text) + len(sample.context)
         due = self._clock() + size * SECONDS_PER_CHAR
-        heapq.heappush(self._heap, (due, next(self._count), sample, future))
+        heapq.heappush(self._heap, _Job(due, next(self._count), sample, future, classifier))
         self._queued_chars += size
         if self._busy is None:
             self._busy = loop.create_task(self._run())
@@ -345,34 +337,36 @@ class Checker:
         loop = asyncio.get_running_loop()
         try:
             while jobs := self._take():
-                samples = [job[2] for job in jobs]
+                samples = [job.sample for job in jobs]
+                score = jobs[0].classifier.score
                 try:
-                    scores = await loop.run_in_executor(self._pool, self.classifier.score, samples)
+                    scores = await loop.run_in_executor(self._pool, score, samples)
                     pairs = list(zip(jobs, scores, strict=True))
                 except Exception as error:  # noqa: BLE001  (goes to the waiting checks)
                     _fail(jobs, error)
                     continue
-                for (*_, future), result in pairs:
-                    if not future.done():
-                        future.set_result(result)
+                for job, result in pairs:
+                    if not job.future.done():
+                        job.future.set_result(result)
         finally:
             self._busy = None
 
     def _take(self) -> list[_Job]:
-        """Take the next batch; jobs that nobody waits for any more are dropped."""
+        """Take the next batch, of one classifier; jobs that nobody waits for are dropped."""
         jobs: list[_Job] = []
         chars = 0
         while self._heap and (not jobs or chars < BATCH_CHARS):
+            if jobs and self._heap[0].classifier is not jobs[0].classifier:
+                break
             job = heapq.heappop(self._heap)
-            size = len(job[2].text) + len(job[2].context)
-            self._queued_chars -= size
-            if not job[3].done():
+            self._queued_chars -= job.chars
+            if not job.future.done():
                 jobs.append(job)
-                chars += size
+                chars += job.chars
         return jobs
 
 
 def _fail(jobs: Sequence[_Job], error: Exception) -> None:
-    for *_, future in jobs:
-        if not future.done():
-            future.set_exception(error)
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +16,13 @@ from guardrail.classifier.base import Classifier
 from guardrail.classifier.compose import for_policy
 from guardrail.classifier.heads import HeadStore
 from guardrail.classifier.labels import Labelled, read_labels
+from guardrail.classifier.normalise import NormalisingClassifier
 from guardrail.classifier.rubrics import Backdrop, Embedder, fit_head
 from guardrail.classifier.targets import Resolved, Scored, Unsupported, read_scores, resolve
 from guardrail.errors import PolicyError
 from guardrail.policy import Policy, Rule
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "PreparedPolicies", "prepare"]
 
 BATCH: Final = 64
 
@@ -146,3 +149,63 @@ class _Data:
             return Scored(np.zeros(0), np.zeros(0), "no data")
         fit = fit_head(rule, self._model, Backdrop.of(self._model))
         return Scored(fit.violates, fit.allowed, "the policy's own examples, each left out once")
+
+
+class PreparedPolicies:
+    """The policies that one model serves, each prepared once. Safe to call from any thread.
+
+    Policies that ask for nothing beyond the model share one classifier, so that texts of
+    different policies are scored in one batch.
+
+    Args:
+        model: The model behind all of them.
+    """
+
+    MOST: Final = 64
+    """Policies that are remembered; one that was forgotten is prepared again."""
+
+    def __init__(self, model: Classifier) -> None:
+        self._model = model
+        self._normalising = NormalisingClassifier(model)
+        self._known: OrderedDict[str, Prepared | Exception] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def known(self, policy: Policy) -> Prepared | None:
+        """Return a policy that is ready or takes no time to be; None for one that does.
+
+        Raises:
+            Exception: Preparing it has failed before.
+        """
+        if not _is_plain(policy):
+            found = self._known.get(policy.content_hash)  # no lock: an event loop may ask
+            if isinstance(found, Exception):
+                raise found
+            return found
+        return Prepared(policy, self._normalising if policy.normalise else self._model)
+
+    def get(self, policy: Policy) -> Prepared:
+        """Return a policy, prepared now if it was not before.
+
+        Raises:
+            GuardrailError: See `prepare`; the same again at every later call.
+        """
+        with self._lock:
+            ready = self.known(policy)
+            if ready is None:
+                try:
+                    ready = prepare(policy, self._model)
+                except Exception as error:
+                    self._keep(policy.content_hash, error)
+                    raise
+                self._keep(policy.content_hash, ready)
+                self._keep(ready.policy.content_hash, ready)
+            return ready
+
+    def _keep(self, key: str, value: Prepared | Exception) -> None:
+        self._known[key] = value
+        while len(self._known) > self.MOST:
+            self._known.popitem(last=False)
+
+
+def _is_plain(policy: Policy) -> bool:
+    return not any(r.rubric or r.matchers or not r.resolved for r in policy.rules)
