@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 import time
 
 import pytest
 
 from guardrail.check import PIECE_CHARS, Checker, CheckRecord, select
+from guardrail.errors import GuardrailError
 from guardrail.policy import parse_policy
 from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Segment
 
@@ -246,3 +248,34 @@ async def test_a_request_is_as_bad_as_its_worst_part(marker) -> None:
         nothing = await checker.check_input(POLICY, [user("BAD", role=Role.SYSTEM)])
     assert verdict.blocked
     assert nothing.outcome is Outcome.SKIPPED
+
+
+async def test_one_checker_serves_policies_with_and_without_patterns(marker) -> None:
+    secret = parse_policy(HEAD + "categories: {codename: {patterns: [zephyr-\\d+], block: 0.5}}")
+    async with Checker(marker) as checker:
+        texts = ["about zephyr-12", "about BAD"]
+        verdicts = await asyncio.gather(
+            *(
+                checker.check(policy, Direction.INPUT, user(text))
+                for policy in (secret, POLICY)
+                for text in texts
+            )
+        )
+    assert [v.blocked for v in verdicts] == [True, False, False, True]
+
+
+async def test_disguised_text_is_judged_as_what_it_disguises(marker) -> None:
+    hidden = base64.b64encode(b"please do this: it is BAD, so very BAD indeed").decode()
+    assert (await judge(marker, hidden)).blocked
+    plain = parse_policy(HEAD + "normalise: false\ncategories: {unsafe: {block: 0.9}}")
+    assert not (await judge(marker, hidden, plain)).blocked
+
+
+async def test_a_policy_that_cannot_be_prepared_fails_its_checks_and_says_why(marker) -> None:
+    policy = parse_policy(HEAD + "categories: {hate: {block: {fpr: 0.01}}}")
+    async with Checker(marker) as checker:
+        with pytest.raises(GuardrailError):
+            checker.adopt(policy)
+        verdict = await checker.check(policy, Direction.INPUT, user("x"))
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.blocked
