@@ -52,6 +52,14 @@ _ROLES = frozenset(("user", "assistant", "text"))
 # surely where they are far, less so where one may pass for the other.
 NEAR_WEIGHT = 0.25
 
+# Where a near key must not be mistaken all the same: what is said of adults is said of adults.
+# Any key that is not here is apart from child exploitation.
+_APART: dict[str, tuple[str, ...]] = {
+    "sexual_content": ("child_exploitation", "sex_crimes"),
+    "child_exploitation": (),
+    "sex_crimes": (),
+}
+
 # What the overall output should say of a text that violates a key: (target, weight).
 _OVERALL = {"profanity_toxicity": (1.0, 0.5), "prompt_injection": (0, 0), "jailbreak": (0, 0)}
 
@@ -228,6 +236,8 @@ def corpus_example(line: Line, text: str, prompt: str | None) -> Example:
     if line.violates:
         for key in near(line.key, *line.also):
             weights[INDEX[key]] = NEAR_WEIGHT
+        for key in _APART.get(line.key, ("child_exploitation",)):
+            weights[INDEX[key]] = 1.0
         for key in (line.key, *line.also):
             targets[INDEX[key]] = weights[INDEX[key]] = 1.0
         overall = _OVERALL.get(line.key, (1.0, 1.0))

@@ -125,6 +125,14 @@ def test_violating_lines_are_positive_for_their_keys_and_hardly_negative_for_nea
     assert one.targets[INDEX["harassment"]] == one.targets[INDEX["jailbreak"]] == 0
 
 
+def test_adult_content_is_surely_no_child_exploitation_unless_the_line_says_so() -> None:
+    adult = corpus_example(Line("sexual_content", "f", True, "user", "t"), "t", None)
+    assert adult.weights[INDEX["child_exploitation"]] == 1
+    assert adult.targets[INDEX["child_exploitation"]] == 0
+    both = Line("sexual_content", "f", True, "user", "t", also=("child_exploitation",))
+    assert corpus_example(both, "t", None).targets[INDEX["child_exploitation"]] == 1
+
+
 @pytest.mark.parametrize("key", ["prompt_injection", "jailbreak"])
 def test_an_attack_alone_says_nothing_of_unsafe(key: str) -> None:
     line = Line(key, "f", True, "user", "text")
