@@ -229,7 +229,10 @@ class Checker:
         Raises:
             GuardrailError: It cannot be used; see `guardrail.classifier.prepare.prepare`.
         """
-        return self._policies.get(policy).policy
+        selections = tuple(
+            replace(s, policy=self._policies.get(s.policy).policy) for s in policy.selections
+        )
+        return replace(self._policies.get(policy).policy, selections=selections)
 
     @property
     def queued_chars(self) -> int:

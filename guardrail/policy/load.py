@@ -1,7 +1,7 @@
 """YAML to `Policy`, with errors that name file, line, column and the fix.
 
-The only importer of yaml. A document is read from parser events rather than composed, so that
-size, depth, duplicate keys and alias expansion are bounded before anything is built.
+Reads the document (`reader`), lays it over those that it extends (`merge`), checks it against
+the schema (`schema`, `messages`) and builds the types (`build`).
 """
 
 from __future__ import annotations
@@ -9,34 +9,26 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from jsonschema import Draft202012Validator
 
 from guardrail.errors import PolicyError
-from guardrail.policy.build import build
-from guardrail.policy.merge import Layer, Marks, Place, merge, without_nulls
+from guardrail.policy.build import Problem, build
+from guardrail.policy.merge import Layer, Place, merge, without_nulls
 from guardrail.policy.messages import explain, order
+from guardrail.policy.reader import MAX_BYTES, decode, read, too_large
 from guardrail.policy.schema import SCHEMA
-from guardrail.policy.types import Policy
+from guardrail.policy.types import Policy, Selection
 
 __all__ = ["bundled", "bundled_names", "load_policy", "parse_policy"]
 
-MAX_BYTES: Final = 1_048_576
-"""A policy is written by people; ten megabytes of one is a mistake or an attack."""
-MAX_DEPTH: Final = 32
-MAX_NODES: Final = 20_000
-"""Nodes after aliases are expanded: the "billion laughs" bound."""
-
 _VALIDATOR: Final = Draft202012Validator(SCHEMA)
-_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_LAYERS: Final = 64
 """Documents that one policy may build on, each counted as often as it is named."""
 
@@ -63,7 +55,7 @@ def load_policy(source: str | Path) -> Policy:
 def _read_file(path: Path, named: str) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PolicyError(_too_large(path.stat().st_size), file=str(path))
+            raise PolicyError(too_large(path.stat().st_size), file=str(path))
         return path.read_bytes()
     except OSError as error:
         raise PolicyError(_no_such(named, error), file=str(path)) from error
@@ -122,11 +114,42 @@ def parse_policy(data: bytes | str, *, file: str = "<policy>", base: Path | None
     digest = hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest()
     policy = build(document, digest, problem)
     extends = layers[-1].document.get("extends", ())
+    selections = _selections(layers[-1], base, problem)
+    files = [layer.file for layer in layers] if base else []
+    below = [source for s in selections for source in s.policy.sources]
+    if selections:  # what is in force changes with any of them
+        parts = "".join([digest, *(s.policy.content_hash for s in selections)])
+        policy = replace(policy, content_hash=hashlib.sha256(parts.encode()).hexdigest())
     return replace(
         policy,
         extends=(extends,) if isinstance(extends, str) else tuple(extends),
         overrides=overrides,
+        sources=tuple(dict.fromkeys((*files, *below))),
+        selections=selections,
     )
+
+
+def _selections(layer: Layer, base: Path | None, problem: Problem) -> tuple[Selection, ...]:
+    """Load the policies that are in force for some requests only."""
+    found = []
+    for number, body in enumerate(layer.document.get("select", ())):
+        where = ("select", number, "use")
+        path, _ = _extended(body["use"], base, _problem_at(layer, where), "'use'")
+        data = _read_file(path, body["use"])
+        if "select" in _layer(data, str(path)).document:
+            raise problem(where, f"'{body['use']}' selects policies itself; select them here")
+        policy = parse_policy(data, file=str(path), base=path.parent)
+        when = body["when"]
+        found.append(
+            Selection(
+                replace(policy, file=str(path)),
+                when.get("route"),
+                when.get("model"),
+                when.get("key_sha256"),
+                when.get("header", {}),
+            )
+        )
+    return tuple(found)
 
 
 def _layers(
@@ -149,8 +172,10 @@ def _layers(
     return [*found, layer]
 
 
-def _extended(name: str, base: Path | None, problem: Any) -> tuple[Path, str]:
-    """Find a policy that another extends."""
+def _extended(
+    name: str, base: Path | None, problem: Any, key: str = "'extends'"
+) -> tuple[Path, str]:
+    """Find a policy that another one names."""
     if name in bundled_names():
         path = _bundled_dir() / f"{name}.yaml"
     elif base is not None and (base / name).is_file():
@@ -158,7 +183,7 @@ def _extended(name: str, base: Path | None, problem: Any) -> tuple[Path, str]:
     else:
         near = difflib.get_close_matches(name, bundled_names(), 1)
         hint = f"; did you mean the bundled policy '{near[0]}'?" if near else ""
-        raise problem(f"'extends' names '{name[:120]}', which cannot be found{hint}")
+        raise problem(f"{key} names '{name[:120]}', which cannot be found{hint}")
     return path, str(path.resolve())
 
 
@@ -172,7 +197,7 @@ def _problem_at(layer: Layer, path: Place) -> Any:
 
 def _layer(data: bytes | str, file: str) -> Layer:
     """Read one document and check it against the schema."""
-    document, marks = _read(_decode(data, file), file)
+    document, marks = read(decode(data, file), file)
     layer = Layer(document if isinstance(document, dict) else {}, marks, file)
     if not isinstance(document, dict):
         message = "a policy is a mapping; begin with 'version: 1' and 'name: …'"
@@ -186,190 +211,10 @@ def _layer(data: bytes | str, file: str) -> Layer:
     return layer
 
 
-def _decode(data: bytes | str, file: str) -> str:
-    if len(data) > MAX_BYTES:
-        raise PolicyError(_too_large(len(data)), file=file)
-    if isinstance(data, str):
-        return data
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        raise PolicyError(
-            f"byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8",
-            file=file,
-            line=before.count(b"\n") + 1,
-            column=error.start - (before.rfind(b"\n") + 1) + 1,
-        ) from error
-
-
-def _too_large(size: int) -> str:
-    return f"the file has {size:,} bytes; a policy may have {MAX_BYTES:,}"
-
-
 def _no_such(source: str, error: OSError) -> str:
     near = difflib.get_close_matches(source, bundled_names(), 1)
     hint = f"; did you mean the bundled policy '{near[0]}'?" if near else ""
     return f"cannot read the policy ({error.strerror or error}){hint}"
-
-
-# --- reading: events to plain data and the place of each value ---------------------------
-
-
-@dataclass(slots=True)
-class _Open:
-    """A collection under construction."""
-
-    value: dict[str, Any] | list[Any]
-    path: Place
-    size: int = 1
-    key: str | None = None
-    anchor: str | None = None
-
-
-def _read(text: str, file: str) -> tuple[Any, Marks]:
-    """Parse one YAML document into plain data and 1-based marks by path."""
-    reader = _Reader(file)
-    try:
-        for event in yaml.parse(text, Loader=_Loader):
-            reader.take(event)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise PolicyError(
-            f"not valid YAML: {error.problem or error.context}",
-            file=file,
-            line=mark.line + 1 if mark else None,
-            column=mark.column + 1 if mark else None,
-        ) from error
-    except yaml.YAMLError as error:
-        raise PolicyError(f"not valid YAML: {str(error).splitlines()[0]}", file=file) from error
-    return reader.root, reader.marks
-
-
-class _Reader:
-    """Builds plain data from YAML events within bounds."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.root: Any = None
-        self.marks: Marks = {}
-        self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
-        self._nodes = 0
-        self._documents = 0
-        self._constructor = yaml.constructor.SafeConstructor()
-        self._resolver: Any = yaml.resolver.Resolver()
-
-    def take(self, event: Any) -> None:
-        """Take one parser event."""
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise self._error(event, "only one YAML document fits in a policy; remove '---'")
-        elif isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._open(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            done = self._stack.pop()
-            if done.anchor is not None:
-                self._anchors[done.anchor] = (done.value, done.size)
-            if self._stack:
-                self._stack[-1].size += done.size
-
-    def _error(self, event: Any, message: str) -> PolicyError:
-        mark = event.start_mark
-        return PolicyError(message, file=self.file, line=mark.line + 1, column=mark.column + 1)
-
-    def _open(self, event: Any) -> None:
-        if len(self._stack) >= MAX_DEPTH:
-            raise self._error(event, f"nested deeper than {MAX_DEPTH} levels")
-        if self._awaits_key():
-            raise self._error(event, "a key is a plain word, not a list or a mapping")
-        value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
-        path = self._put(event, value, 0)
-        self._stack.append(_Open(value, path, anchor=event.anchor))
-
-    def _awaits_key(self) -> bool:
-        return bool(
-            self._stack and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
-        )
-
-    def _scalar(self, event: Any) -> None:
-        if self._awaits_key():
-            self._key(event)
-            return
-        value = self._construct(event)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = (value, 1)
-        self._put(event, value, 1)
-
-    def _key(self, event: Any) -> None:
-        top = self._stack[-1]
-        assert isinstance(top.value, dict)
-        if event.value in top.value:
-            raise self._error(event, f"the key '{event.value[:80]}' is there twice; remove one")
-        top.key = event.value
-        self.marks[(*top.path, event.value)] = (
-            event.start_mark.line + 1,
-            event.start_mark.column + 1,
-        )
-
-    def _construct(self, event: Any) -> Any:
-        node = yaml.ScalarNode(event.tag, event.value, event.start_mark, event.end_mark)
-        if event.tag is None:
-            node.tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
-        if kind == "bool" and event.value.lower() not in ("true", "false"):
-            return event.value  # YAML 1.2: `no` is a word, not false
-        if kind not in ("str", "int", "float", "bool", "null"):
-            if kind == "timestamp":
-                return event.value
-            raise self._error(
-                event,
-                f"the tag or merge key '{event.value[:40] or kind}' is not used here; remove it",
-            )
-        if len(event.value) > 400 and kind != "str":
-            raise self._error(event, "a number of more than 400 digits; shorten it")
-        try:
-            value = self._constructor.construct_object(node)
-        except (ValueError, yaml.YAMLError) as error:
-            raise self._error(event, f"'{event.value[:40]}' is not a {kind}") from error
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self._error(event, f"'{event.value}' is not a finite number")
-        return value
-
-    def _alias(self, event: Any) -> None:
-        if self._awaits_key():
-            raise self._error(event, "an alias cannot be a key")
-        if event.anchor not in self._anchors:
-            raise self._error(event, f"the alias '*{event.anchor}' names no finished anchor")
-        value, size = self._anchors[event.anchor]
-        self._put(event, value, size)
-
-    def _put(self, event: Any, value: Any, size: int) -> Place:
-        self._nodes += max(size, 1)
-        if self._nodes > MAX_NODES:
-            raise self._error(event, f"more than {MAX_NODES:,} values once aliases are expanded")
-        place = (event.start_mark.line + 1, event.start_mark.column + 1)
-        if not self._stack:
-            self.root = value
-            self.marks[()] = place
-            return ()
-        top = self._stack[-1]
-        top.size += size  # of an open collection: added when it closes
-        if isinstance(top.value, list):
-            path: Place = (*top.path, len(top.value))
-            top.value.append(value)
-            self.marks[path] = place
-            return path
-        assert top.key is not None
-        path = (*top.path, top.key)
-        top.value[top.key] = value
-        top.key = None
-        return path
 
 
 def _place(layers: Sequence[Layer], path: Place) -> tuple[str, int | None, int | None]:

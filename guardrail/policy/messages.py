@@ -46,6 +46,7 @@ def explain(error: ValidationError) -> tuple[Place, str]:
         "minLength": lambda: f"'{name}' is empty; fill it in or remove it",
         "maxLength": lambda: f"'{name}' has more than {expected:,} characters; shorten it",
         "uniqueItems": lambda: f"'{name}' has an entry twice; remove one",
+        "minProperties": lambda: f"'{name}' is empty; fill it in or remove it",
         "pattern": lambda: f"'{name}' is {value}; use lower-case letters, digits, - and _",
     }
     make = messages.get(str(error.validator))
@@ -53,6 +54,8 @@ def explain(error: ValidationError) -> tuple[Place, str]:
 
 
 def _bad_name(path: Place, name: str) -> str:
+    if path[-1:] == ("header",):
+        return f"the header '{name[:80]}' cannot be used; write its name in lower case"
     rule = (
         "a language tag in lower case, such as 'de' or 'pt-br'"
         if path[-1:] == ("message",)

@@ -144,6 +144,35 @@ _STREAM = _object(
     }
 )
 
+_WHEN = {
+    **_object(
+        {
+            "route": {**_FILE, "description": "Shell pattern of the path, such as /v1/chat/*."},
+            "model": {**_FILE, "description": "Shell pattern of the model's name."},
+            "key_sha256": {
+                "type": "string",
+                "pattern": "^[0-9a-f]{16,64}$",
+                "description": "SHA-256 of the client's API key in hex, or 16 digits of it.",
+            },
+            "header": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 16,
+                "propertyNames": {"pattern": "^[a-z0-9-]{1,64}$"},
+                "additionalProperties": _FILE,
+                "description": "Shell pattern of the value by lower-case name.",
+            },
+        }
+    ),
+    "minProperties": 1,
+}
+_SELECT = {
+    "type": "array",
+    "maxItems": 200,
+    "items": _object({"when": _WHEN, "use": _FILE}, ["when", "use"]),
+    "description": "Requests for which another policy is in force; the first that fits counts.",
+}
+
 SCHEMA: Final[dict[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "guardrail policy",
@@ -187,6 +216,7 @@ SCHEMA: Final[dict[str, Any]] = {
                 }
             ),
             "stream": _STREAM,
+            "select": _SELECT,
             "calibration": {
                 **_FILE,
                 "description": "Labelled JSONL of your own against which targets are resolved.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Final
 
 from guardrail.types import Action, ChannelKind, Direction, Role
@@ -24,6 +26,7 @@ __all__ = [
     "Policy",
     "Review",
     "Rule",
+    "Selection",
     "StreamPolicy",
     "Target",
     "Turns",
@@ -247,6 +250,37 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Requests for which another policy is in force. What is None, or empty, fits every one.
+
+    Args:
+        policy: The policy to use.
+        route: Shell pattern of the path, such as ``/v1/chat/*``.
+        model: Shell pattern of the model's name.
+        key_sha256: SHA-256 (hex) of the client's API key, or its first 16 digits or more.
+        headers: Shell pattern of the value by lower-case name of a header.
+    """
+
+    policy: Policy
+    route: str | None = None
+    model: str | None = None
+    key_sha256: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(
+        self, route: str, model: str | None, key: str | None, headers: Mapping[str, str]
+    ) -> bool:
+        """Whether a request fits every condition; see `Policy.select`."""
+        digest = hashlib.sha256((key or "").encode("utf-8", "replace")).hexdigest()
+        return (
+            (self.route is None or fnmatchcase(route, self.route))
+            and (self.model is None or fnmatchcase(model or "", self.model))
+            and (self.key_sha256 is None or (bool(key) and digest.startswith(self.key_sha256)))
+            and all(fnmatchcase(headers.get(n, ""), v) for n, v in self.headers.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A validated policy.
 
@@ -269,6 +303,8 @@ class Policy:
         calibration: Path of the author's labelled JSONL for targets, or None for the model's.
         tests: Paths of labelled JSONL that ``guardrail policy test`` runs.
         file: Path that it was loaded from, or None.
+        sources: Every file that it was read from, those that it extends included.
+        selections: Requests for which another policy is in force; the first that fits counts.
     """
 
     name: str
@@ -289,6 +325,8 @@ class Policy:
     calibration: str | None = None
     tests: tuple[str, ...] = ()
     file: str | None = None
+    sources: tuple[str, ...] = ()
+    selections: tuple[Selection, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -304,6 +342,23 @@ class Policy:
         return self.mode is Mode.ENFORCE and any(
             direction in rule.directions and rule.action is Action.BLOCK for rule in self.rules
         )
+
+    def select(
+        self, route: str, model: str | None, key: str | None, headers: Mapping[str, str]
+    ) -> Policy:
+        """Return the policy for a request.
+
+        Args:
+            route: Its path.
+            model: The model that it names, if any.
+            key: The client's API key, if any.
+            headers: Its headers, by lower-case name.
+
+        Returns:
+            That of the first selection that fits, or this policy.
+        """
+        fitting = (s.policy for s in self.selections if s.fits(route, model, key, headers))
+        return next(fitting, self)
 
     def rule(self, category: str) -> Rule | None:
         """Return the rule of a category, or None."""

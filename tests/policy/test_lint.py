@@ -44,7 +44,10 @@ def remarks(body: str) -> str:
         ),
         ("categories: {a: {flag: 1, words: [acme]}, b: {flag: 1, words: [ACME]}}", "also in 'a'"),
         ("categories: {a: {flag: 0.5, patterns: [qq]}, b: {flag: 0.5, patterns: [qq]}}", "also in"),
-        ("categories: {a: {flag: 1, rubric: Sells fish}, b: {flag: 1, rubric: sells fish.}}", "nearly"),
+        (
+            "categories: {a: {flag: 1, rubric: Sells fish}, b: {flag: 1, rubric: sells fish.}}",
+            "says nearly what",
+        ),
         ("categories: {}", "no rules"),
     ],
 )  # fmt: skip

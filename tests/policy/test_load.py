@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guardrail.errors import PolicyError
 from guardrail.policy import bundled, bundled_names, load_policy, parse_policy
-from guardrail.policy.load import MAX_BYTES
+from guardrail.policy.reader import MAX_BYTES
 
 HEAD = "version: 1\nname: t\n"
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -93,7 +93,7 @@ def test_a_missing_file_suggests_the_bundled_policy(tmp_path) -> None:
         load_policy("defualt")
     with pytest.raises(PolicyError, match=r"nope\.yaml"):
         load_policy(tmp_path / "nope.yaml")
-    with pytest.raises(PolicyError, match="there are: default"):
+    with pytest.raises(PolicyError, match=r"there are: .*\bdefault\b"):
         bundled("nope")
 
 
