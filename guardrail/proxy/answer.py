@@ -22,7 +22,7 @@ from guardrail.proxy.upstream import UpstreamError, explain
 from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
-from guardrail.wire import Notice, Wire, WireRequest, WireStream
+from guardrail.wire import Notice, Wire, WireRequest, WireStream, read_error
 
 log = logging.getLogger("guardrail.proxy")
 
@@ -240,7 +240,7 @@ class Answer:
             sink = StreamSink(client, stream, headers, upstream.status, self.notices)
         else:
             body = await _read_whole(upstream, self.max_bytes)
-            source = self._frame(body)
+            source = self._frame(body, fine=upstream.ok)
             sink = WholeSink(self.wire, self.request, body, headers, upstream.status, self.notices)
         guard = StreamGuard(stream_settings(self.policy))
         try:
@@ -279,10 +279,10 @@ class Answer:
         if not stream.complete():
             raise UpstreamError("broken", 502, "The model API broke off its answer.")
 
-    async def _frame(self, body: bytes) -> AsyncGenerator[Sequence[Frame], None]:
-        """Yield a whole answer as one frame."""
+    async def _frame(self, body: bytes, *, fine: bool) -> AsyncGenerator[Sequence[Frame], None]:
+        """Yield a whole answer, or an error, as one frame."""
         try:
-            frame = self.wire.read_response(body)
+            frame = self.wire.read_response(body) if fine else read_error(body)
         except WireError as error:
             log.info("an answer cannot be read: %s", error)
             frame = Frame(raw=body, opaque=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import posixpath
-import re
 import signal
 import time
 import uuid
@@ -24,6 +22,7 @@ from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
+from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
 from guardrail.relay import Result
@@ -37,8 +36,8 @@ log = logging.getLogger("guardrail.proxy")
 SHUTDOWN_S: Final = 30.0
 """Longest wait for open answers on SIGTERM."""
 
-_ENDPOINT: Final = re.compile(r"/(?:(?:.*/)?(?:v1|openai/deployments/[^/]+)/)?(?P<tail>.+)")
-"""Paths below a version or an Azure deployment, and paths without either."""
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 @dataclass(slots=True)
@@ -73,17 +72,18 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
-        tail, path = plain_path(request)
-        if tail == "moderations" and request.method == "POST":
+        route = route_of(request)
+        if route.endpoint == "moderations" and request.method == "POST":
             return await self._moderate(request)
-        wire = wire_for(f"/v1/{tail}")
-        if wire is None or request.method != "POST":
+        wire = wire_for(f"/v1/{route.endpoint}")
+        carries = route.stored or request.body_exists or request.method == "POST"
+        if wire is None or not carries:
             return await self._pass_through(request)
         request_id = uuid.uuid4().hex
         notices = Notices(self.policy, request_id, self.settings)
         exchange = _Exchange(request_id, wire, notices, time.monotonic())
         try:
-            return await self._exchange(exchange, request, path)
+            return await self._exchange(exchange, request, route)
         except WireError as error:
             exchange.ended = "invalid"
             return self._error(exchange, _status(error), str(error), param=error.param)
@@ -117,22 +117,24 @@ class Proxy:
         return _respond(reply, Notices(self.policy, request_id, self.settings).headers(None))
 
     async def _exchange(
-        self, exchange: _Exchange, client: web.Request, path: str
+        self, exchange: _Exchange, client: web.Request, route: Route
     ) -> web.StreamResponse:
         body = await self._read_body(client)
         if not (self.policy.applies(Direction.INPUT) or self.policy.applies(Direction.OUTPUT)):
             self.metrics.bypasses.labels("no_rules").inc()
-            return await self._forward(client, path, body)
-        request = exchange.request = exchange.wire.read_request(body)
+            return await self._forward(client, route.path, body)
+        request = WireRequest(body, {}) if route.stored else exchange.wire.read_request(body)
+        exchange.request = request
         before = self.policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
             check = asyncio.ensure_future(self.checker.check_input(self.policy, request.segments))
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
-            url = self.upstream.url(path, client.rel_url.raw_query_string)
+            url = self.upstream.url(route.path, client.rel_url.raw_query_string)
+            sent = body if client.body_exists else None
             answer = await stack.enter_async_context(
-                self.upstream.open("POST", url, client.headers, body, decode=True)
+                self.upstream.open(client.method, url, client.headers, sent, decode=True)
             )
             if not before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
@@ -158,9 +160,10 @@ class Proxy:
     ) -> web.StreamResponse:
         headers = forwardable(upstream.headers, drop=("content-length", "content-encoding"))
         headers.update(exchange.notices.headers(exchange.input))
+        if upstream.status in _REDIRECTS:  # it would lead the client past the guardrail
+            raise UpstreamError("redirect", 502, "The model API answered with a redirect.")
         if not 200 <= upstream.status < 300:
             exchange.ended = f"upstream_{upstream.status}"
-            return await _copy(client, upstream, headers)
         if not self.policy.applies(Direction.OUTPUT):
             return await _copy(client, upstream, headers)
         answer = Answer(
@@ -176,11 +179,16 @@ class Proxy:
         return response
 
     async def _read_body(self, client: web.Request) -> bytes:
+        if (client.charset or "utf-8").lower() not in _CHARSETS:  # another reading than ours
+            raise _BodyError(415, "The request body must be UTF-8.")
         try:
-            return await client.read()
+            async with asyncio.timeout(self.settings.read_timeout_s):
+                return await client.read()
+        except TimeoutError as error:
+            raise _BodyError(408, "The request body did not come in time.") from error
         except web.HTTPRequestEntityTooLarge as error:
             limit = self.settings.max_request_bytes
-            raise _TooLargeError(f"The request body is larger than {limit:,} bytes.") from error
+            raise _BodyError(413, f"The request body is larger than {limit:,} bytes.") from error
         except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
             raise WireError("The request body cannot be read.") from error
 
@@ -277,30 +285,16 @@ class Proxy:
         )
 
 
-def plain_path(request: web.Request) -> tuple[str, str]:
-    """Reduce the path of a request to its endpoint, however it is spelt.
+class _BodyError(WireError):
+    """A body that cannot be taken in, with a status of its own."""
 
-    Doubled slashes, dots, capitals and percent-escapes must not lead past the checks: what a
-    lenient upstream would take for a guarded path is guarded, and forwarded in its plain form.
-
-    Args:
-        request: The client's request.
-
-    Returns:
-        The endpoint, such as ``chat/completions``, and the raw path to forward if it is guarded.
-    """
-    raw = request.rel_url.raw_path
-    plain = posixpath.normpath("/" + request.path.replace("\\", "/").lstrip("/")).lower()
-    found = _ENDPOINT.fullmatch(plain)
-    return found["tail"] if found else "", raw if raw.lower().rstrip("/") == plain else plain
-
-
-class _TooLargeError(WireError):
-    """A body over the bound: status 413 rather than 400."""
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 def _status(error: WireError) -> int:
-    return 413 if isinstance(error, _TooLargeError) else 400
+    return error.status if isinstance(error, _BodyError) else 400
 
 
 def _gone(client: web.Request) -> web.Response:

@@ -18,6 +18,7 @@ from guardrail.wire.base import (
     WireRequest,
     WireStream,
 )
+from guardrail.wire.channels import read_error
 from guardrail.wire.openai_chat import OpenAIChat
 from guardrail.wire.openai_completions import OpenAICompletions
 from guardrail.wire.openai_embeddings import OpenAIEmbeddings
@@ -34,6 +35,7 @@ __all__ = [
     "Wire",
     "WireRequest",
     "WireStream",
+    "read_error",
     "wire_for",
 ]
 

@@ -13,9 +13,9 @@ from typing import Any
 from guardrail.errors import WireError
 from guardrail.types import Channel, ChannelKind, Frame, Span
 from guardrail.wire.base import SIDE
-from guardrail.wire.json import carries_text, clean, dump, is_plain, strings
+from guardrail.wire.json import carries_text, clean, dump, is_plain, parse_object, strings
 
-__all__ = ["MAX_CHANNELS", "Channels", "Reading", "whole_frame"]
+__all__ = ["MAX_CHANNELS", "Channels", "Reading", "read_error", "whole_frame"]
 
 MAX_CHANNELS = 512
 """Bound on the channels of one answer; 128 choices is the most that an API offers."""
@@ -107,6 +107,21 @@ def whole_frame(raw: bytes, reading: Reading, payload: object) -> Frame:
     spans = tuple(Span(channel, text) for channel, text in reading.texts)
     ends = tuple(dict.fromkeys(span.channel for span in spans))
     return Frame(raw, spans, ends, opaque=reading.opaque, payload=payload)
+
+
+def read_error(body: bytes) -> Frame:
+    """Return an error body of any shape as one frame: some servers quote the model in it.
+
+    Args:
+        body: The body: JSON, or a page of text.
+    """
+    reading = Reading()
+    try:
+        payload: object = parse_object(body, what="error", unique=False)
+    except WireError:
+        payload = body.decode("utf-8", "replace")
+    reading.side(0, ChannelKind.TEXT, payload)
+    return whole_frame(body, reading, payload)
 
 
 @dataclass(slots=True)
