@@ -23,6 +23,7 @@ from guardrail.proxy.answer import Answer, Notices
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
 from guardrail.proxy.paths import Route, route_of
+from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
 from guardrail.relay import Result
@@ -33,6 +34,7 @@ __all__ = ["Proxy", "make_app", "serve"]
 
 log = logging.getLogger("guardrail.proxy")
 
+RELOADER: Final = web.AppKey("reloader", Reloader)
 SHUTDOWN_S: Final = 30.0
 """Longest wait for open answers on SIGTERM."""
 
@@ -45,6 +47,7 @@ class _Exchange:
     """What is known about one guarded request so far; filled in on its way."""
 
     id: str
+    policy: Policy
     wire: Wire
     notices: Notices
     started: float
@@ -69,19 +72,22 @@ class Proxy:
         self.metrics = Metrics()
         self.checker = Checker(classifier, observer=self.metrics.check)
         self.upstream = Upstream(settings)
+        self.reloader = Reloader(self, settings.reload_s)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
         route = route_of(request)
         if route.endpoint == "moderations" and request.method == "POST":
-            return await self._moderate(request)
+            return await self._moderate(request, route)
         wire = wire_for(f"/v1/{route.endpoint}")
         carries = route.stored or request.body_exists or request.method == "POST"
         if wire is None or not carries:
             return await self._pass_through(request)
         request_id = uuid.uuid4().hex
-        notices = Notices(self.policy, request_id, self.settings)
-        exchange = _Exchange(request_id, wire, notices, time.monotonic())
+        # One policy from here to the end, whatever is loaded meanwhile.
+        policy = self.policy
+        notices = Notices(policy, request_id, self.settings)
+        exchange = _Exchange(request_id, policy, wire, notices, time.monotonic())
         try:
             return await self._exchange(exchange, request, route)
         except WireError as error:
@@ -104,30 +110,38 @@ class Proxy:
         finally:
             self._account(exchange)
 
-    async def _moderate(self, client: web.Request) -> web.Response:
+    async def _moderate(self, client: web.Request, route: Route) -> web.Response:
         """Serve OpenAI's moderation endpoint from the policy in force."""
         errors, request_id = WIRES["openai.chat"], uuid.uuid4().hex
+        policy = _chosen(self.policy, client, route.path, None)
         try:
             body = await self._read_body(client)
-            reply = await moderate(self.checker, self.policy, errors, body, request_id)
+            reply = await moderate(self.checker, policy, errors, body, request_id)
         except WireError as error:
             reply = errors.error(
                 _status(error), str(error), type="invalid_request_error", param=error.param
             )
-        return _respond(reply, Notices(self.policy, request_id, self.settings).headers(None))
+        return _respond(reply, Notices(policy, request_id, self.settings).headers(None))
 
     async def _exchange(
         self, exchange: _Exchange, client: web.Request, route: Route
     ) -> web.StreamResponse:
         body = await self._read_body(client)
-        if not (self.policy.applies(Direction.INPUT) or self.policy.applies(Direction.OUTPUT)):
+        request: WireRequest | None = None
+        if any(
+            _judges(p) for p in (exchange.policy, *(s.policy for s in exchange.policy.selections))
+        ):
+            request = WireRequest(body, {}) if route.stored else exchange.wire.read_request(body)
+            exchange.request = request
+            exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
+            exchange.notices = Notices(exchange.policy, exchange.id, self.settings)
+        policy = exchange.policy
+        if request is None or not _judges(policy):
             self.metrics.bypasses.labels("no_rules").inc()
             return await self._forward(client, route.path, body)
-        request = WireRequest(body, {}) if route.stored else exchange.wire.read_request(body)
-        exchange.request = request
-        before = self.policy.input_check is InputCheck.BEFORE
+        before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
-            check = asyncio.ensure_future(self.checker.check_input(self.policy, request.segments))
+            check = asyncio.ensure_future(self.checker.check_input(policy, request.segments))
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
@@ -164,11 +178,11 @@ class Proxy:
             raise UpstreamError("redirect", 502, "The model API answered with a redirect.")
         if not 200 <= upstream.status < 300:
             exchange.ended = f"upstream_{upstream.status}"
-        if not self.policy.applies(Direction.OUTPUT):
+        if not exchange.policy.applies(Direction.OUTPUT):
             return await _copy(client, upstream, headers)
         answer = Answer(
             self.checker,
-            self.policy,
+            exchange.policy,
             exchange.wire,
             request,
             exchange.notices,
@@ -297,6 +311,19 @@ def _status(error: WireError) -> int:
     return error.status if isinstance(error, _BodyError) else 400
 
 
+def _judges(policy: Policy) -> bool:
+    return policy.applies(Direction.INPUT) or policy.applies(Direction.OUTPUT)
+
+
+def _chosen(policy: Policy, client: web.Request, path: str, model: str | None) -> Policy:
+    """Return the policy for a request, by its path, model, key and headers."""
+    headers = {name.lower(): value for name, value in list(client.headers.items())[::-1]}
+    bearer = headers.get("authorization", "")
+    key = bearer[7:].strip() if bearer[:7].lower() == "bearer " else None
+    key = key or headers.get("x-api-key") or headers.get("api-key")
+    return policy.select(path, model, key, headers)
+
+
 def _gone(client: web.Request) -> web.Response:
     """End an exchange whose client is gone, or must be cut off, without a traceback."""
     if client.transport is not None:
@@ -351,14 +378,17 @@ def make_app(settings: Settings, policy: Policy, classifier: Classifier) -> web.
     """
     proxy = Proxy(settings, policy, classifier)
     app = web.Application(client_max_size=settings.max_request_bytes)
+    app[RELOADER] = proxy.reloader
     app.router.add_get("/health/live", proxy.live)
     app.router.add_get("/health/ready", proxy.ready)
     app.router.add_get("/metrics", proxy.show_metrics)
     app.router.add_route("*", "/{path:.*}", proxy.handle)
 
     async def life(_: web.Application) -> object:
+        await proxy.reloader.start()
         await proxy.upstream.start()
         yield
+        await proxy.reloader.close()
         await proxy.checker.close()
         await proxy.upstream.close()
 
@@ -390,6 +420,7 @@ async def _serve(app: web.Application, settings: Settings, started: Callable[[in
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, app[RELOADER].request)
     runner = web.AppRunner(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
     )

@@ -53,6 +53,12 @@ class Metrics:
         self.upstream_errors = Counter(
             "guardrail_upstream_errors", "Faults of the upstream.", ["kind"], registry=registry
         )
+        self.reloads = Counter(
+            "guardrail_policy_reloads",
+            "Policies that were loaded while running, by result.",
+            ["result"],
+            registry=registry,
+        )
         self.check_seconds = Histogram(
             "guardrail_check_seconds",
             "Time of one check, queueing included.",

@@ -38,6 +38,7 @@ class Settings:
         max_response_bytes: Largest answer that is held whole.
         connect_timeout_s: Longest wait for a connection to the upstream.
         read_timeout_s: Longest silence of the upstream.
+        reload_s: Seconds between looks at the policy's files; 0 reloads only on SIGHUP.
 
     Raises:
         SettingsError: A value that cannot be used, with the flag to change.
@@ -54,6 +55,7 @@ class Settings:
     max_response_bytes: int = 32 * 1024 * 1024
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 300.0
+    reload_s: float = 2.0
 
     def __post_init__(self) -> None:
         try:
@@ -75,3 +77,5 @@ class Settings:
         for name in ("connect_timeout_s", "read_timeout_s"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"--{name.replace('_', '-')}: use more than 0")
+        if not 0 <= self.reload_s <= 86_400:
+            raise SettingsError("--reload-s: use 0 to 86400 seconds")

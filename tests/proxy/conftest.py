@@ -13,6 +13,8 @@ from aiohttp import web
 
 from guardrail.policy import Policy, parse_policy
 from guardrail.proxy import Settings, make_app
+from guardrail.proxy.app import RELOADER
+from guardrail.proxy.reload import Reloader
 
 POLICY = "version: 1\nname: t\nmessage: no way\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -94,6 +96,7 @@ class Bench:
     upstream: FakeUpstream
     client: aiohttp.ClientSession
     url: str
+    reloader: Reloader
 
     def chat(self, text: str = "hi", **more: object):
         body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
@@ -127,7 +130,7 @@ async def start(marker) -> AsyncIterator[Start]:
         runner, proxy_url = await _run(made)
         runners.insert(0, runner)
         sessions.append(aiohttp.ClientSession())
-        return Bench(fake, sessions[-1], proxy_url)
+        return Bench(fake, sessions[-1], proxy_url, made[RELOADER])
 
     yield make
     for session in sessions:
