@@ -47,6 +47,13 @@ __all__ = ["serve_command"]
 @click.option("--connect-timeout-s", default=10.0, show_default=True, type=float)
 @click.option("--read-timeout-s", default=300.0, show_default=True, type=float)
 @click.option(
+    "--reload-s",
+    default=2.0,
+    show_default=True,
+    type=float,
+    help="Seconds between looks at the policy's files; 0 reloads only on SIGHUP.",
+)
+@click.option(
     "--threads", type=click.IntRange(1, 256), help="Threads of one forward pass [default: cores]."
 )
 def serve_command(
@@ -63,6 +70,7 @@ def serve_command(
     max_response_bytes: int,
     connect_timeout_s: float,
     read_timeout_s: float,
+    reload_s: float,
     threads: int | None,
 ) -> None:
     """Run the proxy in front of an LLM API.
@@ -92,6 +100,7 @@ def serve_command(
         max_response_bytes=max_response_bytes,
         connect_timeout_s=connect_timeout_s,
         read_timeout_s=read_timeout_s,
+        reload_s=reload_s,
     )
     loaded = load_policy(policy)
     classifier = load_classifier(bundle, threads=threads)
