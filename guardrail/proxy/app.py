@@ -38,6 +38,9 @@ RELOADER: Final = web.AppKey("reloader", Reloader)
 SHUTDOWN_S: Final = 30.0
 """Longest wait for open answers on SIGTERM."""
 
+LARGE_BYTES: Final = 262_144
+"""From here on a body is read in a thread, so that it does not hold up other streams."""
+
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
@@ -86,7 +89,8 @@ class Proxy:
         request_id = uuid.uuid4().hex
         # One policy from here to the end, whatever is loaded meanwhile.
         policy = self.policy
-        notices = Notices(policy, request_id, self.settings)
+        accepts = request.headers.get("Accept-Language", "")
+        notices = Notices(policy, request_id, self.settings, accepts)
         exchange = _Exchange(request_id, policy, wire, notices, time.monotonic())
         try:
             return await self._exchange(exchange, request, route)
@@ -131,10 +135,10 @@ class Proxy:
         if any(
             _judges(p) for p in (exchange.policy, *(s.policy for s in exchange.policy.selections))
         ):
-            request = WireRequest(body, {}) if route.stored else exchange.wire.read_request(body)
-            exchange.request = request
+            request = exchange.request = await _read_request(exchange.wire, body, route)
             exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
-            exchange.notices = Notices(exchange.policy, exchange.id, self.settings)
+            accepts = client.headers.get("Accept-Language", "")
+            exchange.notices = Notices(exchange.policy, exchange.id, self.settings, accepts)
         policy = exchange.policy
         if request is None or not _judges(policy):
             self.metrics.bypasses.labels("no_rules").inc()
@@ -297,6 +301,14 @@ class Proxy:
             body=self.metrics.render(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+
+async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:
+    if route.stored:
+        return WireRequest(body, {})
+    if len(body) < LARGE_BYTES:
+        return wire.read_request(body)
+    return await asyncio.to_thread(wire.read_request, body)
 
 
 class _BodyError(WireError):

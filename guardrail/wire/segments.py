@@ -14,6 +14,10 @@ from guardrail.wire.json import clean, is_plain, optional, parse_object, strict_
 __all__ = ["SegmentList", "read_body", "request_of"]
 
 
+MAX_TEXTS = 16_384
+"""Bound on the texts of one request, so that reading it takes no longer than parsing it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Draft:
     text: str
@@ -61,8 +65,13 @@ class SegmentList:
             sub: Part or call within the turn.
             index: Channel index, the turn by default.
             always: Whether it belongs to the latest turn wherever it stands.
+
+        Raises:
+            WireError: More than `MAX_TEXTS` texts.
         """
         if text:
+            if len(self._drafts) >= MAX_TEXTS:
+                raise WireError(f"the request has more than {MAX_TEXTS:,} texts")
             place = max(turn, 0) if index is None else index
             self._drafts.append(_Draft(clean(text), role, Channel(place, kind, sub), turn, always))
 
@@ -125,17 +134,22 @@ class SegmentList:
         while last >= 0 and turns[last] is not Role.ASSISTANT:
             last -= 1
         segments: list[Segment] = []
+        parts: list[str] = []  # joined once they are all there: a turn may have many
         asked, asked_turn = "", -1
         for draft in self._drafts:
             if draft.role is Role.USER and draft.channel.sub < SIDE:
-                asked = f"{asked}\n{draft.text}" if draft.turn == asked_turn else draft.text
-                asked_turn = draft.turn
+                if draft.turn != asked_turn:
+                    parts, asked_turn = [], draft.turn
+                parts.append(draft.text)
+                asked = ""
+            elif draft.role is Role.ASSISTANT:
+                asked = asked or "\n".join(parts)
             prompt = asked or None if draft.role is Role.ASSISTANT else None
             latest = draft.always or draft.turn > last or last < 0
             segments.append(
                 Segment(draft.text, draft.role, draft.channel, prompt, draft.turn, latest)
             )
-        return tuple(segments), asked or None
+        return tuple(segments), "\n".join(parts) or None
 
 
 def read_body(body: bytes, fields: Collection[str]) -> dict[str, Any]:
