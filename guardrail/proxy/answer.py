@@ -29,6 +29,18 @@ log = logging.getLogger("guardrail.proxy")
 __all__ = ["Answer", "Notices", "StreamSink", "WholeSink"]
 
 
+def languages(accepts: str) -> tuple[str, ...]:
+    """Return the languages of an Accept-Language header (RFC 9110, 12.5.4), the best first."""
+    found = []
+    for part in accepts[:1000].split(","):
+        tag, _, weight = part.strip().partition(";q=")
+        try:
+            found.append((-float(weight or 1), tag.strip().lower()))
+        except ValueError:
+            continue
+    return tuple(tag for weight, tag in sorted(found, key=lambda f: f[0]) if tag and weight < 0)
+
+
 class Notices:
     """Words and headers for the verdicts of one exchange.
 
@@ -36,9 +48,13 @@ class Notices:
         policy: The policy in force.
         request_id: Identity of the exchange.
         settings: How a block and a flag are told.
+        accepts: The client's Accept-Language: a policy may have its messages in several.
     """
 
-    def __init__(self, policy: Policy, request_id: str, settings: Settings) -> None:
+    def __init__(
+        self, policy: Policy, request_id: str, settings: Settings, accepts: str = ""
+    ) -> None:
+        self._languages = languages(accepts)
         self._policy = policy
         self._request_id = request_id
         self._settings = settings
@@ -46,7 +62,7 @@ class Notices:
     def notice(self, verdict: Verdict) -> Notice:
         """Return what the client is told about a block."""
         return Notice(
-            message=self._policy.message_for(verdict.categories),
+            message=self._policy.message_for(verdict.categories, self._languages),
             categories=verdict.categories,
             request_id=self._request_id,
             style=self._settings.refusal,

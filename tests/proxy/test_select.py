@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from guardrail.policy import load_policy
+from guardrail.proxy.answer import languages
 
 from .conftest import completion
 
@@ -63,3 +66,28 @@ async def test_another_spelling_of_the_path_is_no_way_around(start, tmp_path) ->
     for path in ("//v1//chat/completions", "/v1/x/../chat/completions/"):
         async with bench.client.post(bench.url + path, json=body) as answer:
             assert answer.status == 400, path
+
+
+async def test_the_message_is_in_the_client_s_language(start) -> None:
+    bench = await start(
+        "version: 1\nname: t\nmessage: {en: No, de: Nein}\ncategories: {unsafe: {block: 0.5}}"
+    )
+    for accepts, message in (("de-AT,de;q=0.9,en;q=0.5", "Nein"), ("fr", "No"), ("", "No")):
+        body = {"model": "m", "messages": [{"role": "user", "content": "BAD"}]}
+        headers = {"Accept-Language": accepts}
+        url = f"{bench.url}/v1/chat/completions"
+        async with bench.client.post(url, json=body, headers=headers) as answer:
+            assert message in (await answer.json())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("accepts", "expected"),
+    [
+        ("en", ("en",)),
+        ("fr;q=0.5, de-CH, en;q=0.7", ("de-ch", "en", "fr")),
+        ("de;q=0, en;q=x, ,;q=1", ()),
+        ("," * 10_000, ()),
+    ],
+)
+def test_languages_are_sorted_by_weight_and_nonsense_is_skipped(accepts, expected) -> None:
+    assert languages(accepts) == expected
