@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import anthropic
-import httpx2
 import openai
 
 from guardrail.wire import Reply
@@ -31,9 +31,17 @@ class Canned:
     def __init__(self) -> None:
         self.reply = Reply(200, b"{}")
 
-    def __call__(self, _request: httpx2.Request) -> httpx2.Response:
-        headers = {"content-type": self.reply.content_type}
-        return httpx2.Response(self.reply.status, headers=headers, content=self.reply.body)
+    def client(self, sdk: Any, kind: str = "Client") -> Any:
+        """Return an HTTP client of the library that an SDK is built on: httpx, or httpx2."""
+        bases = sdk.DefaultHttpxClient.__mro__
+        library = next(b.__module__.split(".")[0] for b in bases if b.__name__ == "Client")
+        http = importlib.import_module(library)
+
+        def answer(_request: Any) -> Any:
+            headers = {"content-type": self.reply.content_type}
+            return http.Response(self.reply.status, headers=headers, content=self.reply.body)
+
+        return getattr(http, kind)(transport=http.MockTransport(answer))
 
 
 _CANNED = Canned()
@@ -41,13 +49,13 @@ _OPENAI = openai.OpenAI(
     api_key="k",
     base_url="http://test/v1",
     max_retries=0,
-    http_client=httpx2.Client(transport=httpx2.MockTransport(_CANNED)),
+    http_client=_CANNED.client(openai),
 )
 _ANTHROPIC = anthropic.Anthropic(
     api_key="k",
     base_url="http://test",
     max_retries=0,
-    http_client=httpx2.Client(transport=httpx2.MockTransport(_CANNED)),
+    http_client=_CANNED.client(anthropic),
 )
 
 
@@ -188,7 +196,8 @@ def read_async(wire: str, body: bytes) -> list[Any]:
 async def _read_async(wire: str, body: bytes) -> list[Any]:
     canned = Canned()
     canned.reply = Reply(200, body, "text/event-stream; charset=utf-8")
-    async with httpx2.AsyncClient(transport=httpx2.MockTransport(canned)) as http:
+    sdk = anthropic if wire == "anthropic.messages" else openai
+    async with canned.client(sdk, "AsyncClient") as http:
         key: dict[str, Any] = {"api_key": "k", "max_retries": 0, "http_client": http}
         if wire == "anthropic.messages":
             client = anthropic.AsyncAnthropic(**key, base_url="http://test")
