@@ -38,8 +38,18 @@ class HeadStore:
 
     @classmethod
     def beside(cls, policy: Policy) -> HeadStore:
-        """Return the store next to a policy's file; of one from memory nothing is kept."""
-        return cls(Path(policy.file).parent / FOLDER if policy.file else None)
+        """Return the store next to a policy's file; of one from memory nothing is kept.
+
+        Where that folder cannot be written, as that of the bundled policies in many
+        installations, it is the user's cache.
+        """
+        if policy.file is None:
+            return cls(None)
+        folder = Path(policy.file).parent
+        if os.access(folder, os.W_OK):
+            return cls(folder / FOLDER)
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return cls(Path(cache) / "guardrail" / "heads")
 
     def read(self, category: str, inputs: str) -> Head | None:
         """Return the head that was fitted from these inputs, or None.
@@ -62,7 +72,7 @@ class HeadStore:
         if path is None:
             return False
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -204,3 +204,13 @@ def test_sixteen_examples_fit_in_under_three_seconds_on_the_embedded_model() -> 
     assert time.process_time() - started < 6.0  # of processor time; two cores share it
     assert fit.head.weights.shape == (384,)
     assert fit.violates.mean() > fit.allowed.mean()
+
+
+def test_where_the_policy_s_folder_is_read_only_heads_go_to_the_user_s_cache(
+    policy, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    heads_for(policy, BagOfWords())
+    assert len(list((tmp_path / "cache" / "guardrail" / "heads").iterdir())) == 1
+    assert HeadStore.beside(parse_policy(TEXT)).folder is None
