@@ -14,6 +14,7 @@ from guardrail.classifier.base import Sample
 from guardrail.classifier.bundle import CALIBRATION, MODEL, TOKENIZER, Bundle, seal
 from guardrail.classifier.calibration import Calibration, fit_calibration
 from guardrail.classifier.encoder import EncoderClassifier
+from guardrail.classifier.targets import CALIBRATION_SCORES, write_scores
 from guardrail.train.export import export_onnx, fuse, quantise
 from guardrail.train.model import GuardModel
 from guardrail.train.rows import Example
@@ -101,7 +102,11 @@ def build(
     targets = np.stack([e.targets for e in dev])
     certain = np.stack([(e.weights >= CERTAIN).astype(np.float32) for e in dev])
     roles = [e.role for e in dev]
-    write_calibration(folder, fit_calibration(model.outputs, logits, targets, certain, roles))
+    calibration = fit_calibration(model.outputs, logits, targets, certain, roles)
+    write_calibration(folder, calibration)
+    chances = np.stack([calibration.apply(z, role) for z, role in zip(logits, roles, strict=True)])
+    labels = np.where(certain > 0, (targets >= 0.5).astype(np.int8), np.int8(-1))
+    write_scores(folder / CALIBRATION_SCORES, model.outputs, chances, labels)
     seal(folder, fields)
     return Bundle.open(folder), logits
 
