@@ -21,6 +21,8 @@ MAX_EVENT_BYTES = 1_048_576
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+_UNREAD = frozenset({b"", b"id", b"retry"})
+"""Names of comments and of fields that carry no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class SseEvent:
         raw: The bytes as they came.
         name: Value of the last ``event`` field, or None.
         data: The ``data`` lines joined by newlines, or None where there are none.
-        damaged: Whether the bytes are not UTF-8; ``data`` then has replacement characters.
+        damaged: Whether the bytes are not UTF-8 (``data`` then has replacement characters), or
+            a line is no field of the standard: text that only looks like an event stream.
         cut: Whether the stream ended inside it.
     """
 
@@ -166,6 +169,7 @@ def _decode(raw: bytes, fields: list[bytes], *, cut: bool) -> SseEvent:
     for line in fields:
         key, _, value = line.partition(b":")
         if key not in (b"data", b"event"):
+            damaged = damaged or key not in _UNREAD
             continue
         try:
             text = value.removeprefix(b" ").decode("utf-8")

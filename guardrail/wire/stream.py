@@ -92,7 +92,7 @@ class SseStream(ABC):
 
     def _frame(self, event: SseEvent) -> Frame:
         if not event.data:
-            return Frame(event.raw, keepalive=True)
+            return Frame(event.raw, keepalive=not event.damaged, opaque=event.damaged)
         if event.data.strip() == DONE:
             self.finish()
             return Frame(event.raw, ends=self.channels.end(every), payload=DONE)
