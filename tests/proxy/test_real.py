@@ -24,8 +24,8 @@ BAD = [{"role": "user", "content": "BAD"}]
 
 @pytest.fixture(scope="module", params=["harmless", "harmful"])
 def proxy(request, llama_url: str) -> Iterator[tuple[str, str]]:
-    """A proxy in a thread; where answers are harmful, the word `was` is what is harmful."""
-    word = "BAD" if request.param == "harmless" else r"BAD|\b(?:was|were|had)\b"
+    """A proxy in a thread; where answers are harmful, the words `the` and `was` are what is harmful."""
+    word = "BAD" if request.param == "harmless" else r"BAD|\b(?:the|was)\b"
     app = make_app(Settings(llama_url), parse_policy(POLICY), MarkerClassifier(word))  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -45,7 +45,7 @@ def proxy(request, llama_url: str) -> Iterator[tuple[str, str]]:
 
 
 def no_word(text: str) -> bool:
-    return not any(f" {word} " in f" {text} " for word in ("was", "were", "had"))
+    return not any(f" {word} " in f" {text} " for word in ("the", "was"))
 
 
 @pytest.mark.parametrize("stream", [False, True])
