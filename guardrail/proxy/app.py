@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +20,7 @@ from guardrail.classifier.base import Classifier
 from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
+from guardrail.proxy.litellm import answer_litellm
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
 from guardrail.proxy.paths import Route, route_of
@@ -114,15 +115,23 @@ class Proxy:
         finally:
             self._account(exchange)
 
-    async def _moderate(self, client: web.Request, route: Route) -> web.Response:
-        """Serve OpenAI's moderation endpoint from the policy in force."""
-        errors, request_id = WIRES["openai.chat"], uuid.uuid4().hex
-        policy = _chosen(self.policy, client, route.path, None)
+    async def _moderate(self, policy: Policy, body: bytes, request_id: str) -> Reply:
+        return await moderate(self.checker, policy, WIRES["openai.chat"], body, request_id)
+
+    async def _ask(self, policy: Policy, body: bytes, _: str) -> Reply:
+        return await answer_litellm(self.checker, policy, body)
+
+    async def _serve_own(
+        self,
+        client: web.Request,
+        answer: Callable[[Policy, bytes, str], Awaitable[Reply]],
+    ) -> web.Response:
+        """Serve an endpoint that needs no upstream from the policy in force."""
+        request_id, policy = uuid.uuid4().hex, self.policy
         try:
-            body = await self._read_body(client)
-            reply = await moderate(self.checker, policy, errors, body, request_id)
+            reply = await answer(policy, await self._read_body(client), request_id)
         except WireError as error:
-            reply = errors.error(
+            reply = WIRES["openai.chat"].error(
                 _status(error), str(error), type="invalid_request_error", param=error.param
             )
         return _respond(reply, Notices(policy, request_id, self.settings).headers(None))
@@ -145,7 +154,8 @@ class Proxy:
             return await self._forward(client, route.path, body)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
-            check = asyncio.ensure_future(self.checker.check_input(policy, request.segments))
+            work = self.checker.check_input(policy, request.segments, opaque=request.opaque)
+            check = asyncio.ensure_future(work)
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
