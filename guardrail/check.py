@@ -265,25 +265,29 @@ class Checker:
             self._observer(CheckRecord(direction, verdict, len(segment.text), seconds))
         return verdict
 
-    async def check_input(self, policy: Policy, segments: Iterable[Segment]) -> Verdict:
+    async def check_input(
+        self, policy: Policy, segments: Iterable[Segment], *, opaque: bool = False
+    ) -> Verdict:
         """Judge what the policy scopes of a request.
 
         Args:
             policy: The policy in force.
             segments: All texts of the request, in order.
+            opaque: Whether it has text that cannot be read, which is a failed check.
 
         Returns:
             The worst verdict; one with outcome ``skipped`` where nothing is in scope, and a
             failed check where it has more texts than `MAX_TEXTS`.
         """
         scope = select(policy, segments)
+        model = self.classifier.model_id
         if len(scope.samples) > MAX_TEXTS:
-            model = self.classifier.model_id
             return decide_failure(policy, Direction.INPUT, Role.TEXT, "too_large", model)
-        if not scope.samples:
-            return decide_skipped(policy, Direction.INPUT, self.classifier.model_id)
         checks = (self.check(policy, Direction.INPUT, segment) for segment in scope.samples)
-        return worst(await asyncio.gather(*checks))
+        verdicts = await asyncio.gather(*checks)
+        if opaque:
+            verdicts.append(decide_failure(policy, Direction.INPUT, Role.TEXT, "unreadable", model))
+        return worst(verdicts or [decide_skipped(policy, Direction.INPUT, model)])
 
     async def _verdict(
         self, policy: Policy, direction: Direction, segment: Segment, context: str

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import aiohttp
 from aiohttp import web
@@ -25,6 +26,8 @@ from guardrail.types import Direction, Frame, Role, Segment, Verdict
 from guardrail.wire import Notice, Wire, WireRequest, WireStream, read_error
 
 log = logging.getLogger("guardrail.proxy")
+
+UNREAD: Final = "Token numbers and embeddings cannot be checked; send text."
 
 __all__ = ["Answer", "Notices", "StreamSink", "WholeSink"]
 
@@ -61,8 +64,10 @@ class Notices:
 
     def notice(self, verdict: Verdict) -> Notice:
         """Return what the client is told about a block."""
+        unread = all(finding.reason == "unreadable" for finding in verdict.findings)
+        message = self._policy.message_for(verdict.categories, self._languages)
         return Notice(
-            message=self._policy.message_for(verdict.categories, self._languages),
+            message=UNREAD if unread else message,
             categories=verdict.categories,
             request_id=self._request_id,
             style=self._settings.refusal,

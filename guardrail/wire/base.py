@@ -78,6 +78,8 @@ class WireRequest:
         model: The model that it names, if any.
         prompt: Text of the last user turn: context for judging the answer.
         skipped: What could not be scanned, such as ``messages[0].content[1]: image_url``.
+        opaque: Whether some of that is text all the same, such as token numbers; the failure
+            mode decides on it.
     """
 
     raw: bytes
@@ -87,6 +89,7 @@ class WireRequest:
     model: str | None = None
     prompt: str | None = None
     skipped: tuple[str, ...] = ()
+    opaque: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,21 +148,21 @@ def read_texts(value: object, field: str, out: SegmentList) -> None:
     """
     items = value if isinstance(value, list) else [value]
     if items and all(type(item) is int for item in items):
-        out.skip(field, "tokens")
+        out.skip(field, "tokens", opaque=bool(items))
         return
     for place, item in enumerate(items):
         path = f"{field}[{place}]" if isinstance(value, list) else field
         if isinstance(item, str):
             out.add(item, Role.USER, turn=out.turn(Role.USER))
         elif isinstance(item, list) and all(type(token) is int for token in item):
-            out.skip(path, "tokens")
+            out.skip(path, "tokens", opaque=True)
         else:
             raise WireError(f"{path} must be a string or a list of token numbers", param=path)
 
 
 def _read(payload: dict[str, Any], out: SegmentList) -> None:
     if payload.get("prompt_embeds"):
-        out.skip("prompt_embeds", "embeddings")
+        out.skip("prompt_embeds", "embeddings", opaque=True)
     elif payload.get("prompt") is None:
         raise WireError("prompt must be a string or a list of strings", param="prompt")
     if payload.get("prompt") is not None:

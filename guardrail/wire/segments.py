@@ -34,6 +34,7 @@ class SegmentList:
         self._drafts: list[_Draft] = []
         self._turns: list[Role] = []
         self.skipped: list[str] = []
+        self.opaque = False
 
     def turn(self, role: Role) -> int:
         """Open the next turn and return its index.
@@ -75,13 +76,15 @@ class SegmentList:
             place = max(turn, 0) if index is None else index
             self._drafts.append(_Draft(clean(text), role, Channel(place, kind, sub), turn, always))
 
-    def skip(self, path: str, what: object) -> None:
+    def skip(self, path: str, what: object, *, opaque: bool = False) -> None:
         """Note something that could not be scanned.
 
         Args:
             path: Where it stands.
             what: Its type, quoted only if it is a plain word.
+            opaque: Whether it is text in a form that we cannot read.
         """
+        self.opaque = self.opaque or opaque
         word = what if isinstance(what, str) and is_plain(what) and len(what) <= 40 else "unknown"
         self.skipped.append(f"{path}: {word}")
 
@@ -186,4 +189,5 @@ def request_of(
     segments = SegmentList()
     read(payload, segments)
     texts, prompt = segments.build()
-    return WireRequest(body, payload, texts, stream, model, prompt, tuple(segments.skipped))
+    skipped, opaque = tuple(segments.skipped), segments.opaque
+    return WireRequest(body, payload, texts, stream, model, prompt, skipped, opaque)
