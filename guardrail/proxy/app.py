@@ -30,6 +30,7 @@ from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardab
 from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
+from guardrail.wire.litellm_api import LITELLM_PATH
 
 __all__ = ["Proxy", "make_app", "serve"]
 
@@ -81,8 +82,10 @@ class Proxy:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
         route = route_of(request)
-        if route.endpoint == "moderations" and request.method == "POST":
-            return await self._moderate(request, route)
+        if request.method == "POST" and route.endpoint == "moderations":
+            return await self._serve_own(request, route, self._moderate)
+        if request.method == "POST" and request.path == LITELLM_PATH:
+            return await self._serve_own(request, route, self._ask)
         wire = wire_for(f"/v1/{route.endpoint}")
         carries = route.stored or request.body_exists or request.method == "POST"
         if wire is None or not carries:
@@ -124,10 +127,12 @@ class Proxy:
     async def _serve_own(
         self,
         client: web.Request,
+        route: Route,
         answer: Callable[[Policy, bytes, str], Awaitable[Reply]],
     ) -> web.Response:
         """Serve an endpoint that needs no upstream from the policy in force."""
-        request_id, policy = uuid.uuid4().hex, self.policy
+        request_id = uuid.uuid4().hex
+        policy = _chosen(self.policy, client, route.path, None)
         try:
             reply = await answer(policy, await self._read_body(client), request_id)
         except WireError as error:
