@@ -33,7 +33,7 @@ from guardrail.errors import CheckError
 from guardrail.policy import Policy, Turns
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
 
-__all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "select"]
+__all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "select"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,21 @@ class CheckRecord:
     verdict: Verdict
     chars: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRecord:
+    """One text that a policy on trial judged as well.
+
+    Args:
+        direction: Which way the text travels.
+        live: What was decided.
+        shadow: What the policy on trial would have decided.
+    """
+
+    direction: Direction
+    live: Verdict
+    shadow: Verdict
 
 
 def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
@@ -175,6 +190,7 @@ class Checker:
         classifier: The model that scores the texts.
         max_queue_chars: Most text that may wait; beyond it a check fails with ``overload``.
         observer: Called with each finished check, on the event loop.
+        shadow_observer: Called with each text that a policy on trial judged as well.
         clock: Monotonic seconds.
     """
 
@@ -184,11 +200,14 @@ class Checker:
         *,
         max_queue_chars: int = 2_000_000,
         observer: Callable[[CheckRecord], None] | None = None,
+        shadow_observer: Callable[[ShadowRecord], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.classifier = classifier
         self._max_queue_chars = max_queue_chars
         self._observer = observer
+        self._shadow_observer = shadow_observer
+        self._shadows: set[asyncio.Task[None]] = set()
         self._clock = clock
         self._heap: list[_Job] = []
         self._queued_chars = 0
@@ -210,6 +229,8 @@ class Checker:
 
     async def close(self) -> None:
         """Fail what waits and release the worker thread."""
+        for task in self._shadows:
+            task.cancel()
         _fail(self._heap, CheckError("the checker is closing", reason="closing"))
         self._heap.clear()
         if self._busy is not None:
@@ -232,7 +253,9 @@ class Checker:
         selections = tuple(
             replace(s, policy=self._policies.get(s.policy).policy) for s in policy.selections
         )
-        return replace(self._policies.get(policy).policy, selections=selections)
+        shadow = self._policies.get(policy.shadow).policy if policy.shadow else None
+        settled = self._policies.get(policy).policy
+        return replace(settled, selections=selections, shadow=shadow)
 
     @property
     def queued_chars(self) -> int:
@@ -263,7 +286,26 @@ class Checker:
         if self._observer is not None:
             seconds = self._clock() - started
             self._observer(CheckRecord(direction, verdict, len(segment.text), seconds))
+        # Under load a trial gives way: what it would have said is not worth a wait.
+        idle = self._queued_chars <= self._max_queue_chars // 8
+        if policy.shadow is not None and self._shadow_observer is not None and idle:
+            work = self._compare(policy.shadow, direction, segment, context, verdict)
+            task = asyncio.get_running_loop().create_task(work)
+            self._shadows.add(task)
+            task.add_done_callback(self._shadows.discard)
         return verdict
+
+    async def _compare(
+        self,
+        policy: Policy,
+        direction: Direction,
+        segment: Segment,
+        context: str,
+        live: Verdict,
+    ) -> None:
+        shadow = await self._verdict(policy, direction, segment, context)
+        if self._shadow_observer is not None:
+            self._shadow_observer(ShadowRecord(direction, live, shadow))
 
     async def check_input(
         self, policy: Policy, segments: Iterable[Segment], *, opaque: bool = False

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from guardrail.check import PIECE_CHARS, Checker, CheckRecord, select
+from guardrail.check import PIECE_CHARS, Checker, CheckRecord, ShadowRecord, select
 from guardrail.errors import GuardrailError
 from guardrail.policy import parse_policy
 from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Segment
@@ -279,3 +279,23 @@ async def test_a_policy_that_cannot_be_prepared_fails_its_checks_and_says_why(ma
         verdict = await checker.check(policy, Direction.INPUT, user("x"))
     assert verdict.outcome is Outcome.FAILED
     assert verdict.blocked
+
+
+async def test_a_policy_on_trial_judges_too_and_changes_nothing(marker, tmp_path) -> None:
+    (tmp_path / "next.yaml").write_text(f"{HEAD}categories: {{own: {{block: 0.5, words: [acme]}}}}")
+    live = parse_policy(
+        f"{HEAD}shadow: next.yaml\ncategories: {{unsafe: {{block: 0.9}}}}", base=tmp_path
+    )
+    seen: list[ShadowRecord] = []
+    async with Checker(marker, shadow_observer=seen.append) as checker:
+        policy = checker.adopt(live)
+        for text in ("about Acme", "BAD"):
+            verdict = await checker.check(policy, Direction.INPUT, Segment(text))
+            assert verdict.blocked == (text == "BAD")
+        async with asyncio.timeout(5):
+            while len(seen) < 2:  # noqa: ASYNC110  (the checker has no event for it)
+                await asyncio.sleep(0)
+    assert {(r.live.action.value, r.shadow.action.value) for r in seen} == {
+        ("pass", "block"),
+        ("block", "pass"),
+    }

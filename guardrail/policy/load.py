@@ -29,6 +29,8 @@ from guardrail.policy.types import Policy, Selection
 __all__ = ["bundled", "bundled_names", "load_policy", "parse_policy"]
 
 _VALIDATOR: Final = Draft202012Validator(SCHEMA)
+_IDLE: Final = ("tests", "shadow")
+"""What a policy says that decides nothing, and so is no part of its version."""
 MAX_LAYERS: Final = 64
 """Documents that one policy may build on, each counted as often as it is named."""
 
@@ -109,14 +111,16 @@ def parse_policy(data: bytes | str, *, file: str = "<policy>", base: Path | None
         name, line, column = _place(layers, tuple(path))
         return PolicyError(message, file=name, line=line, column=column)
 
-    decisive = {key: value for key, value in document.items() if key != "tests"}
+    decisive = {key: value for key, value in document.items() if key not in _IDLE}
     canonical = json.dumps(decisive, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest()
     policy = build(document, digest, problem)
     extends = layers[-1].document.get("extends", ())
     selections = _selections(layers[-1], base, problem)
     files = [layer.file for layer in layers] if base else []
-    below = [source for s in selections for source in s.policy.sources]
+    shadow = _shadow(layers[-1], base, problem)
+    others = [*(s.policy for s in selections), *([shadow] if shadow else [])]
+    below = [source for other in others for source in other.sources]
     if selections:  # what is in force changes with any of them
         parts = "".join([digest, *(s.policy.content_hash for s in selections)])
         policy = replace(policy, content_hash=hashlib.sha256(parts.encode()).hexdigest())
@@ -126,7 +130,24 @@ def parse_policy(data: bytes | str, *, file: str = "<policy>", base: Path | None
         overrides=overrides,
         sources=tuple(dict.fromkeys((*files, *below))),
         selections=selections,
+        shadow=shadow,
     )
+
+
+def _shadow(layer: Layer, base: Path | None, problem: Problem) -> Policy | None:
+    """Load the policy on trial."""
+    if "shadow" not in layer.document:
+        return None
+    return _other(layer, layer.document["shadow"], base, ("shadow",), problem)
+
+
+def _other(layer: Layer, name: str, base: Path | None, where: Place, problem: Problem) -> Policy:
+    """Load a policy that is in force beside this one; it can have no others itself."""
+    path, _ = _extended(name, base, _problem_at(layer, where), f"'{where[-1]}'")
+    data = _read_file(path, name)
+    if {"select", "shadow"} & set(_layer(data, str(path)).document):
+        raise problem(where, f"'{name}' has 'select:' or 'shadow:' itself; have them here only")
+    return replace(parse_policy(data, file=str(path), base=path.parent), file=str(path))
 
 
 def _selections(layer: Layer, base: Path | None, problem: Problem) -> tuple[Selection, ...]:
@@ -134,15 +155,11 @@ def _selections(layer: Layer, base: Path | None, problem: Problem) -> tuple[Sele
     found = []
     for number, body in enumerate(layer.document.get("select", ())):
         where = ("select", number, "use")
-        path, _ = _extended(body["use"], base, _problem_at(layer, where), "'use'")
-        data = _read_file(path, body["use"])
-        if "select" in _layer(data, str(path)).document:
-            raise problem(where, f"'{body['use']}' selects policies itself; select them here")
-        policy = parse_policy(data, file=str(path), base=path.parent)
+        policy = _other(layer, body["use"], base, where, problem)
         when = body["when"]
         found.append(
             Selection(
-                replace(policy, file=str(path)),
+                policy,
                 when.get("route"),
                 when.get("model"),
                 when.get("key_sha256"),

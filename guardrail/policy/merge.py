@@ -16,7 +16,7 @@ __all__ = ["Layer", "Marks", "Place", "merge", "without_nulls"]
 Place = tuple[str | int, ...]
 Marks = dict[Place, tuple[int, int]]
 
-OWN: Final = ("name", "description", "extends", "tests", "calibration", "select")
+OWN: Final = ("name", "description", "extends", "tests", "calibration", "select", "shadow")
 """What a policy says of itself alone and does not hand on."""
 
 

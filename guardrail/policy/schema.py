@@ -217,6 +217,10 @@ SCHEMA: Final[dict[str, Any]] = {
             ),
             "stream": _STREAM,
             "select": _SELECT,
+            "shadow": {
+                **_FILE,
+                "description": "A policy on trial: it judges the same texts for the record only.",
+            },
             "calibration": {
                 **_FILE,
                 "description": "Labelled JSONL of your own against which targets are resolved.",

@@ -305,6 +305,7 @@ class Policy:
         file: Path that it was loaded from, or None.
         sources: Every file that it was read from, those that it extends included.
         selections: Requests for which another policy is in force; the first that fits counts.
+        shadow: A policy that judges the same texts for the record only, or None.
     """
 
     name: str
@@ -327,6 +328,7 @@ class Policy:
     file: str | None = None
     sources: tuple[str, ...] = ()
     selections: tuple[Selection, ...] = ()
+    shadow: Policy | None = None
 
     @property
     def identity(self) -> str:

@@ -75,7 +75,9 @@ class Proxy:
         self.settings = settings
         self.policy = policy
         self.metrics = Metrics()
-        self.checker = Checker(classifier, observer=self.metrics.check)
+        self.checker = Checker(
+            classifier, observer=self.metrics.check, shadow_observer=self.metrics.shadow
+        )
         self.upstream = Upstream(settings)
         self.reloader = Reloader(self, settings.reload_s)
 

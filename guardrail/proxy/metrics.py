@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from guardrail.check import CheckRecord
+from guardrail.check import CheckRecord, ShadowRecord
 from guardrail.stream import StreamStats
 from guardrail.types import Outcome
 
 __all__ = ["Metrics"]
+
+log = logging.getLogger("guardrail.proxy")
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CHARS = (16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536, 262_144)
@@ -59,6 +63,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.shadows = Counter(
+            "guardrail_shadow_verdicts",
+            "Texts that a policy on trial judged, by what is in force and what it would do.",
+            ["direction", "live", "shadow"],
+            registry=registry,
+        )
         self.check_seconds = Histogram(
             "guardrail_check_seconds",
             "Time of one check, queueing included.",
@@ -80,6 +90,17 @@ class Metrics:
         self.open_streams = Gauge(
             "guardrail_open_streams", "Streamed answers in progress.", registry=registry
         )
+
+    def shadow(self, record: ShadowRecord) -> None:
+        """Count one text that a policy on trial judged; its differences go to the log."""
+        live, shadow = record.live.action.value, record.shadow.action.value
+        self.shadows.labels(record.direction.value, live, shadow).inc()
+        if live != shadow:
+            log.info(
+                "shadow: %s %s by %s would be %s by %s (%s)",
+                record.direction.value, live, record.live.policy, shadow, record.shadow.policy,
+                "+".join((record.shadow if record.shadow.findings else record.live).categories),
+            )  # fmt: skip
 
     def check(self, record: CheckRecord) -> None:
         """Count one finished check."""

@@ -14,8 +14,8 @@ from guardrail.cli.policy_test import _files, _own_examples
 from guardrail.policy import bundled, bundled_names
 
 LEAST_CAUGHT, MOST_ALARMS = 0.8, 0.12
-"""Of all texts of a policy: the shares that the tests hold it to. `guardrail policy test NAME`
-prints the texts that fall short; those of the released model are listed in docs/policies.md."""
+"""Of all texts of a policy: the shares that the tests hold it to; docs/policies.md has the measured
+ones. `guardrail policy test NAME` prints the texts that fall short."""
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
@@ -91,3 +92,21 @@ async def test_the_message_is_in_the_client_s_language(start) -> None:
 )
 def test_languages_are_sorted_by_weight_and_nonsense_is_skipped(accepts, expected) -> None:
     assert languages(accepts) == expected
+
+
+async def test_a_policy_on_trial_is_counted(start, tmp_path) -> None:
+    (tmp_path / "closed.yaml").write_text(CLOSED)
+    file = tmp_path / "live.yaml"
+    file.write_text(
+        "version: 1\nname: live\nshadow: closed.yaml\n"
+        "categories: {unsafe: {flag: 0.5, direction: input}}\n"
+    )
+    bench = await start(load_policy(file))
+    bench.upstream.answers(completion("fine"))
+    assert await ask(bench) == (200, "live")
+    line = 'shadow_verdicts_total{direction="input",live="flag",shadow="block"} 1.0'
+    text = ""
+    async with asyncio.timeout(5):
+        while line not in text:
+            async with bench.client.get(f"{bench.url}/metrics") as answer:
+                text = await answer.text()
