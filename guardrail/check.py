@@ -28,9 +28,17 @@ from typing import Final, Self
 from guardrail.classifier.base import Classifier, Sample
 from guardrail.classifier.pieces import PIECE_CHARS, merge, pieces
 from guardrail.classifier.prepare import Prepared, PreparedPolicies
-from guardrail.decide import decide, decide_failure, decide_skipped, rules_for, worst
+from guardrail.decide import (
+    Scope,
+    decide,
+    decide_failure,
+    decide_skipped,
+    rules_for,
+    select,
+    worst,
+)
 from guardrail.errors import CheckError
-from guardrail.policy import Policy, Turns
+from guardrail.policy import Policy
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
 
 __all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "select"]
@@ -44,19 +52,6 @@ MAX_TEXTS: Final = 1_024
 would outlast any time-out, and a task for each would hold up the event loop."""
 SECONDS_PER_CHAR: Final = 50e-6
 """Rough cost of a character on one core (measured: 4,400 tokens of 4.5 characters a second)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What of a request is judged.
-
-    Args:
-        samples: Segments to judge; neighbours of one speaker and kind are joined.
-        skipped: Segments out of the policy's scope, with the reason, for the audit.
-    """
-
-    samples: tuple[Segment, ...]
-    skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,79 +84,6 @@ class ShadowRecord:
     direction: Direction
     live: Verdict
     shadow: Verdict
-
-
-def select(policy: Policy, segments: Iterable[Segment]) -> Scope:
-    """Pick what a policy looks at on input, and join what belongs together.
-
-    Neighbouring parts of one speaker are judged as one text, since a sentence cut into two
-    parts must not pass for two harmless halves. Earlier turns that were answered with one of
-    the policy's own refusals are left out, or a conversation once blocked would stay blocked.
-
-    Args:
-        policy: The policy in force.
-        segments: All texts of a request, in order.
-
-    Returns:
-        The segments to judge and what was left out.
-    """
-    segments = tuple(segments)
-    refused = _refused_turns(policy, segments)
-    groups: list[list[Segment]] = []
-    skipped: list[str] = []
-    for segment in segments:
-        reason = _out_of_scope(policy, segment)
-        if reason is None and segment.turn in refused:
-            reason = "already refused"
-        if reason is not None:
-            skipped.append(f"{segment.channel} of turn {segment.turn}: {reason}")
-        elif groups and _joins(groups[-1][-1], segment):
-            groups[-1].append(segment)
-        else:
-            groups.append([segment])
-    return Scope(tuple(map(_joined, groups)), tuple(skipped))
-
-
-def _joined(group: Sequence[Segment]) -> Segment:
-    if len(group) == 1:
-        return group[0]
-    return replace(group[0], text="\n".join(segment.text for segment in group))
-
-
-def _out_of_scope(policy: Policy, segment: Segment) -> str | None:
-    # Text of no known speaker is always in scope: a server may take any role for the user's.
-    if segment.role is not Role.TEXT and segment.role not in policy.roles:
-        return f"role {segment.role.value} is not in input.roles"
-    if policy.turns is Turns.LATEST and not segment.latest:
-        return "earlier turn"
-    kind = segment.channel.kind
-    if not rules_for(policy, Direction.INPUT, segment.role, kind):
-        return f"no rule for role {segment.role.value} and {kind.value}"
-    return None
-
-
-def _refused_turns(policy: Policy, segments: Sequence[Segment]) -> frozenset[int]:
-    """Return the earlier turns that a refusal of this policy answered, and the refusals."""
-    messages = {policy.message, *(rule.message for rule in policy.rules if rule.message)}
-    refused: set[int] = set()
-    open_turns: set[int] = set()
-    for segment in segments:
-        if segment.latest:
-            break
-        open_turns.add(segment.turn)
-        if segment.role is Role.ASSISTANT:
-            if segment.text.strip() in messages:
-                refused |= open_turns
-            open_turns = set()
-    return frozenset(refused)
-
-
-def _joins(left: Segment, right: Segment) -> bool:
-    return (
-        left.role is right.role
-        and left.channel.kind is right.channel.kind
-        and right.turn - left.turn <= 1
-    )
 
 
 @dataclass(frozen=True, slots=True, order=True)
