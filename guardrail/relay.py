@@ -38,8 +38,8 @@ from guardrail.types import Action, Direction, Frame, Role, Verdict
 
 __all__ = ["Relay", "Result", "Sink", "SourceFault", "Unreadable", "readable", "stream_settings"]
 
-QUEUED_EVENTS: Final = 64
-"""Reads from upstream that may wait for the loop."""
+QUEUED_BYTES: Final = 65_536
+"""What may be read from upstream while the sink keeps the loop waiting."""
 
 
 class SourceFault(Exception):  # noqa: N818  (an ending, told to the sink)
@@ -179,6 +179,7 @@ class Relay:
         self._sink = sink
         self._judge = judge
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._queued_bytes = 0
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -237,6 +238,7 @@ class Relay:
             async with aclosing(self._source) as source:
                 async for frames in source:
                     if frames:
+                        self._queued_bytes += _size(frames)
                         self._events.put_nowait(_Frames(frames))
                         self._make_room()
                     await self._room.wait()
@@ -245,7 +247,7 @@ class Relay:
         self._events.put_nowait(_End(error))
 
     def _make_room(self) -> None:
-        if self._guard.paused or self._events.qsize() >= QUEUED_EVENTS:
+        if self._guard.paused or self._queued_bytes >= QUEUED_BYTES:
             self._room.clear()
         else:
             self._room.set()
@@ -255,6 +257,7 @@ class Relay:
         now = asyncio.get_running_loop().time()
         match event:
             case _Frames(frames):
+                self._queued_bytes -= _size(frames)
                 return [c for frame in frames for c in self._guard.receive_frame(frame, now)]
             case _Judged(check_id, verdict):
                 return self._guard.receive_verdict(check_id, verdict, now)
@@ -293,3 +296,7 @@ class Relay:
             self._verdict = verdict
             if verdict.effective is Action.FLAG:
                 await self._sink.flagged(verdict)
+
+
+def _size(frames: Sequence[Frame]) -> int:
+    return sum(len(frame.raw) for frame in frames)
