@@ -11,6 +11,7 @@ import pytest
 
 from tests.proxy.conftest import POLICY, Bench, completion
 
+FINE = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 HARM = {"model": "m", "messages": [{"role": "user", "content": "BAD"}]}
 
 
@@ -88,7 +89,7 @@ async def test_a_redirect_cannot_send_the_client_past_the_guardrail(start, statu
     bench.upstream.answers({}, status=status, Location="http://elsewhere.test/v1/chat/completions")
     async with bench.client.post(
         f"{bench.url}/v1/chat/completions/",
-        json={**HARM, "messages": [{"role": "user", "content": "x"}]},
+        json=FINE,
         allow_redirects=False,
     ) as response:
         assert response.status == 502
@@ -107,7 +108,7 @@ async def test_a_redirect_cannot_send_the_client_past_the_guardrail(start, statu
 async def test_escapes_in_a_path_stay_escapes(start, path) -> None:
     bench = await start()
     bench.upstream.answers(completion("fine"))
-    body = json.dumps({**HARM, "messages": [{"role": "user", "content": "x"}]}).encode()
+    body = json.dumps(FINE).encode()
     got = await raw_request(bench, f"POST {path} HTTP/1.1", body)
     assert b"Traceback" not in got
     for _, sent, headers, _ in bench.upstream.requests:
