@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from guardrail.classifier.bundle import EMBEDDED
 from guardrail.classifier.targets import (
     CALIBRATION_SCORES,
     Scored,
@@ -91,3 +92,11 @@ def test_a_model_without_scores_says_what_to_do(tmp_path) -> None:
     (tmp_path / CALIBRATION_SCORES).write_bytes(b"no")
     with pytest.raises(BundleError, match="cannot be read"):
         read_scores(tmp_path)
+
+
+def test_the_embedded_model_comes_with_scores_for_targets() -> None:
+    kept = read_scores(EMBEDDED)
+    found = resolve("unsafe", "flag", Target(Measure.FPR, 0.05), kept["unsafe"])
+    assert 0.05 < found.threshold < 0.999
+    assert found.bound <= 0.05
+    assert found.source == "the model's calibration data"
