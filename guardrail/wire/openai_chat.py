@@ -46,7 +46,6 @@ _MESSAGE = frozenset(
     {"role", "content", "name", "refusal", "tool_calls", "function_call", "audio",
      "reasoning_content", "reasoning", "thinking"}
 )  # fmt: skip
-_MESSAGE_KNOWN = _MESSAGE | {"tool_call_id", "cache_control", "id", "type", "index"}
 _ROLES = {
     "system": Role.SYSTEM,
     "developer": Role.SYSTEM,
@@ -151,7 +150,7 @@ def _message(message: dict[str, Any], path: str, out: SegmentList) -> None:
         out.skip(f"{path}.audio", "audio")
     name = optional(message, "name", str, path)
     out.unknown({"name": name}, (), role, turn=turn)
-    out.unknown(message, _MESSAGE_KNOWN, role, turn=turn)
+    out.unknown(message, _MESSAGE, role, turn=turn)  # an id is plain; a sentence is no id
 
 
 def _calls(message: dict[str, Any], path: str, role: Role, turn: int, out: SegmentList) -> None:
@@ -161,9 +160,11 @@ def _calls(message: dict[str, Any], path: str, role: Role, turn: int, out: Segme
         if not isinstance(call, dict):
             raise WireError(f"{where} must be an object", param=where)
         strict_keys(call, ("function", "custom", "type"), where)
+        out.unknown(call, ("function", "custom"), role, turn=turn)
         for field, argument in (("function", "arguments"), ("custom", "input")):
             function = optional(call, field, dict, where) or {}
             strict_keys(function, ("name", argument), f"{where}.{field}")
+            out.unknown(function, ("name", argument), role, turn=turn)
             reading.name(turn, function.get("name"), place)
             reading.arguments(turn, function.get(argument), place)
     function = optional(message, "function_call", dict, path) or {}

@@ -46,6 +46,25 @@ async def test_text_in_a_field_that_we_do_not_know_is_judged(start) -> None:
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "tool", "content": "x", "tool_call_id": "this is BAD"},
+        {"role": "user", "content": "x", "id": "this is BAD"},
+        {"role": "assistant", "tool_calls": [{"id": "this is BAD", "function": {"name": "f"}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "f", "x": "this is BAD"}}]},
+    ],
+)
+async def test_text_in_place_of_an_id_is_judged(start, message) -> None:
+    """Templates of open models print ids, and whole calls, into the prompt."""
+    bench = await start()
+    bench.upstream.answers(completion("fine"))
+    body = {"model": "m", "messages": [message]}
+    async with bench.client.post(f"{bench.url}/v1/chat/completions", json=body) as response:
+        assert response.status == 400
+    assert not bench.upstream.requests
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/v1/responses/resp_1",
