@@ -77,7 +77,7 @@ async def test_planted_text_never_leaves_whatever_the_reads(start, key) -> None:
 @KEYS
 async def test_trail_mode_ends_the_answer_and_counts_what_was_exposed(start, key) -> None:
     bench = await start(TRAIL)
-    data, _ = await said(bench, key, STREAMS[key](pieces(1)))
+    data, _ = await said(bench, key, STREAMS[key](pieces(1)), pause_s=0.005)
     assert any(word in data for word in (b"content_filter", b'"refusal"'))
     async with bench.client.get(f"{bench.url}/metrics") as response:
         lines = (await response.text()).splitlines()
