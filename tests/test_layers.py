@@ -26,7 +26,6 @@ RANKS = {
     "relay": 4,
     "sdk": 5,
     "proxy": 5,
-    "audit": 5,
     "train": 5,
     "evaluate": 5,
     "__init__": 6,

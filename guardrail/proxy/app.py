@@ -14,6 +14,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from prometheus_client import Counter
 
 from guardrail.check import Checker
 from guardrail.classifier.base import Classifier
@@ -37,6 +38,9 @@ __all__ = ["Proxy", "make_app", "serve"]
 log = logging.getLogger("guardrail.proxy")
 
 RELOADER: Final = web.AppKey("reloader", Reloader)
+SMALL_BODY_BYTES: Final = 65_536
+"""Larger bodies that nothing reads are streamed upstream."""
+
 SHUTDOWN_S: Final = 30.0
 """Longest wait for open answers on SIGTERM."""
 
@@ -78,6 +82,8 @@ class Proxy:
         self.checker = Checker(
             classifier, observer=self.metrics.check, shadow_observer=self.metrics.shadow
         )
+        self._no_rules = self.metrics.bypasses.labels("no_rules")
+        self._no_path = self.metrics.bypasses.labels("path")
         self.upstream = Upstream(settings)
         self.reloader = Reloader(self, settings.reload_s)
 
@@ -92,9 +98,11 @@ class Proxy:
         carries = route.stored or request.body_exists or request.method == "POST"
         if wire is None or not carries:
             return await self._pass_through(request)
-        request_id = uuid.uuid4().hex
         # One policy from here to the end, whatever is loaded meanwhile.
         policy = self.policy
+        if not any(_judges(p) for p in (policy, *(s.policy for s in policy.selections))):
+            return await self._unchecked(request, route.path, self._no_rules)
+        request_id = uuid.uuid4().hex
         accepts = request.headers.get("Accept-Language", "")
         notices = Notices(policy, request_id, self.settings, accepts)
         exchange = _Exchange(request_id, policy, wire, notices, time.monotonic())
@@ -147,17 +155,12 @@ class Proxy:
         self, exchange: _Exchange, client: web.Request, route: Route
     ) -> web.StreamResponse:
         body = await self._read_body(client)
-        request: WireRequest | None = None
-        if any(
-            _judges(p) for p in (exchange.policy, *(s.policy for s in exchange.policy.selections))
-        ):
-            request = exchange.request = await _read_request(exchange.wire, body, route)
-            exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
-            accepts = client.headers.get("Accept-Language", "")
-            exchange.notices = Notices(exchange.policy, exchange.id, self.settings, accepts)
-        policy = exchange.policy
-        if request is None or not _judges(policy):
-            self.metrics.bypasses.labels("no_rules").inc()
+        request = exchange.request = await _read_request(exchange.wire, body, route)
+        policy = exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
+        accepts = client.headers.get("Accept-Language", "")
+        exchange.notices = Notices(policy, exchange.id, self.settings, accepts)
+        if not _judges(policy):
+            self._no_rules.inc()
             return await self._forward(client, route.path, body)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
@@ -242,25 +245,23 @@ class Proxy:
                 },
                 status=403,
             )
-        self.metrics.bypasses.labels("path").inc()
-        body = client.content if client.body_exists else None
+        return await self._unchecked(client, client.rel_url.raw_path, self._no_path)
+
+    async def _unchecked(
+        self, client: web.Request, path: str, count: Counter
+    ) -> web.StreamResponse:
+        """Forward a request that nothing is judged of, and count it as such."""
+        count.inc()
         try:
-            return await self._forward(client, client.rel_url.raw_path, body)
+            return await self._forward(client, path, await _passing_body(client))
         except ConnectionResetError:
             return _gone(client)
         except UpstreamError as error:
             self.metrics.upstream_errors.labels(error.kind).inc()
-            return web.json_response(
-                {
-                    "error": {
-                        "message": error.message,
-                        "type": "upstream_error",
-                        "param": None,
-                        "code": "upstream_error",
-                    }
-                },
-                status=error.status,
+            reply = WIRES["openai.chat"].error(
+                error.status, error.message, type="upstream_error", code="upstream_error"
             )
+            return _respond(reply, {})
 
     async def _forward(
         self, client: web.Request, path: str, body: bytes | aiohttp.StreamReader | None
@@ -338,6 +339,14 @@ class _BodyError(WireError):
 
 def _status(error: WireError) -> int:
     return error.status if isinstance(error, _BodyError) else 400
+
+
+async def _passing_body(client: web.Request) -> bytes | aiohttp.StreamReader | None:
+    """Return a body to forward unread: a small one at once, a larger one as it comes."""
+    if not client.body_exists:
+        return None
+    small = client.content_length is not None and client.content_length <= SMALL_BODY_BYTES
+    return await client.read() if small else client.content
 
 
 def _judges(policy: Policy) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -69,6 +70,7 @@ def route_of(client: web.Request) -> Route:
     return Route(found[1], fetched, path)
 
 
+@lru_cache(maxsize=1024)
 def _plain(raw: str) -> str:
     for _ in range(_UNQUOTED):
         raw = unquote(raw)

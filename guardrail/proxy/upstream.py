@@ -74,17 +74,14 @@ def forwardable(headers: Mapping[str, str], *, drop: Iterable[str] = ()) -> CIMu
     Returns:
         The headers without hop-by-hop ones, those that ``Connection`` names, and our own.
     """
-    named = {
-        token.strip().lower()
-        for key, value in headers.items()
-        if key.lower() == "connection"
-        for token in value.split(",")
-    }
-    gone = HOP_BY_HOP | named | frozenset(drop)
+    gone = HOP_BY_HOP.union(drop)
+    for key, value in headers.items():
+        if key.lower() == "connection":
+            gone |= {token.strip().lower() for token in value.split(",")}
     return CIMultiDict(
         (key, value)
         for key, value in headers.items()
-        if key.lower() not in gone and not key.lower().startswith(_OWN)
+        if (name := key.lower()) not in gone and not name.startswith(_OWN)
     )
 
 
@@ -98,7 +95,7 @@ class Upstream:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         base = URL(settings.upstream)
-        self._base = base
+        self._origin = str(base.origin())
         self._prefix = base.raw_path.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
 
@@ -131,7 +128,7 @@ class Upstream:
         last = "/" + self._prefix.rpartition("/")[2]
         if self._prefix and (path == last or path.startswith(last + "/")):
             path = path[len(last) :]
-        raw = f"{self._base.origin()}{self._prefix}{path}" + (f"?{query}" if query else "")
+        raw = f"{self._origin}{self._prefix}{path}" + (f"?{query}" if query else "")
         return URL(raw, encoded=True)
 
     @asynccontextmanager

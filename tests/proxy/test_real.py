@@ -24,7 +24,7 @@ BAD = [{"role": "user", "content": "BAD"}]
 
 @pytest.fixture(scope="module", params=["harmless", "harmful"])
 def proxy(request, llama_url: str) -> Iterator[tuple[str, str]]:
-    """A proxy in a thread; where answers are harmful, the words `the` and `was` are what is harmful."""
+    """A proxy in a thread; in the harmful case the words `the` and `was` are what harms."""
     word = "BAD" if request.param == "harmless" else r"BAD|\b(?:the|was)\b"
     app = make_app(Settings(llama_url), parse_policy(POLICY), MarkerClassifier(word))  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
