@@ -31,8 +31,9 @@ _HOW = """\
   batches with block-causal attention. {steps:,} steps, {examples:,} examples, seed {seed}.
 - Int8 weights for each channel, activations quantised dynamically, the heads in fp32. An
   activation's scale depends on the whole batch, so probabilities move a little with what else
-  is in it. With the first bundle, on 300 corpus texts, scored alone and together, that of `unsafe` moved by 0.02 on
-  average and by 0.08 at the 95th percentile, and 1.3% of its verdicts at 0.5 flipped.
+  is in it. With the first bundle, on 300 corpus texts scored alone and together, that of
+  `unsafe` moved by 0.02 on average and by 0.08 at the 95th percentile, and 1.3% of its
+  verdicts at 0.5 flipped.
 - Calibration: slope and offset for each output and role, shrunk to the estimate over all
   roles, fitted after quantisation on the development set.
 """
