@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -21,34 +20,27 @@ from guardrail.classifier.base import Classifier
 from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
+from guardrail.proxy.http import copy, gone, passing_body, read_body, respond, status_of
 from guardrail.proxy.litellm import answer_litellm
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
 from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
-from guardrail.proxy.upstream import Upstream, UpstreamError, explain, forwardable
+from guardrail.proxy.upstream import Upstream, UpstreamError, forwardable
 from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
 from guardrail.wire.litellm_api import LITELLM_PATH
 
-__all__ = ["Proxy", "make_app", "serve"]
+__all__ = ["Proxy"]
 
 log = logging.getLogger("guardrail.proxy")
-
-RELOADER: Final = web.AppKey("reloader", Reloader)
-SMALL_BODY_BYTES: Final = 65_536
-"""Larger bodies that nothing reads are streamed upstream."""
-
-SHUTDOWN_S: Final = 30.0
-"""Longest wait for open answers on SIGTERM."""
 
 LARGE_BYTES: Final = 262_144
 """From here on a body is read in a thread, so that it does not hold up other streams."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 @dataclass(slots=True)
@@ -110,7 +102,7 @@ class Proxy:
             return await self._exchange(exchange, request, route)
         except WireError as error:
             exchange.ended = "invalid"
-            return self._error(exchange, _status(error), str(error), param=error.param)
+            return self._error(exchange, status_of(error), str(error), param=error.param)
         except UpstreamError as error:
             exchange.ended = f"upstream_{error.kind}"
             self.metrics.upstream_errors.labels(error.kind).inc()
@@ -120,7 +112,7 @@ class Proxy:
             raise
         except ConnectionResetError:
             exchange.ended = "disconnect"
-            return _gone(request)
+            return gone(request)
         except Exception:  # the last resort: no traceback to the client
             exchange.ended = "fault"
             log.exception("request %s failed", exchange.id)
@@ -144,17 +136,17 @@ class Proxy:
         request_id = uuid.uuid4().hex
         policy = _chosen(self.policy, client, route.path, None)
         try:
-            reply = await answer(policy, await self._read_body(client), request_id)
+            reply = await answer(policy, await self._read(client), request_id)
         except WireError as error:
             reply = WIRES["openai.chat"].error(
-                _status(error), str(error), type="invalid_request_error", param=error.param
+                status_of(error), str(error), type="invalid_request_error", param=error.param
             )
-        return _respond(reply, Notices(policy, request_id, self.settings).headers(None))
+        return respond(reply, Notices(policy, request_id, self.settings).headers(None))
 
     async def _exchange(
         self, exchange: _Exchange, client: web.Request, route: Route
     ) -> web.StreamResponse:
-        body = await self._read_body(client)
+        body = await self._read(client)
         request = exchange.request = await _read_request(exchange.wire, body, route)
         policy = exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
         accepts = client.headers.get("Accept-Language", "")
@@ -187,7 +179,7 @@ class Proxy:
             return None
         exchange.ended = "blocked_input"
         reply = exchange.wire.input_refusal(exchange.request, exchange.notices.notice(verdict))
-        return _respond(reply, exchange.notices.headers(verdict))
+        return respond(reply, exchange.notices.headers(verdict))
 
     async def _answer(
         self,
@@ -203,7 +195,7 @@ class Proxy:
         if not 200 <= upstream.status < 300:
             exchange.ended = f"upstream_{upstream.status}"
         if not exchange.policy.applies(Direction.OUTPUT):
-            return await _copy(client, upstream, headers)
+            return await copy(client, upstream, headers)
         answer = Answer(
             self.checker,
             exchange.policy,
@@ -216,19 +208,10 @@ class Proxy:
             response, exchange.result = await answer.relay(client, upstream, headers)
         return response
 
-    async def _read_body(self, client: web.Request) -> bytes:
-        if (client.charset or "utf-8").lower() not in _CHARSETS:  # another reading than ours
-            raise _BodyError(415, "The request body must be UTF-8.")
-        try:
-            async with asyncio.timeout(self.settings.read_timeout_s):
-                return await client.read()
-        except TimeoutError as error:
-            raise _BodyError(408, "The request body did not come in time.") from error
-        except web.HTTPRequestEntityTooLarge as error:
-            limit = self.settings.max_request_bytes
-            raise _BodyError(413, f"The request body is larger than {limit:,} bytes.") from error
-        except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
-            raise WireError("The request body cannot be read.") from error
+    async def _read(self, client: web.Request) -> bytes:
+        return await read_body(
+            client, self.settings.max_request_bytes, self.settings.read_timeout_s
+        )
 
     async def _pass_through(self, client: web.Request) -> web.StreamResponse:
         """Forward a request that is not guarded, if the settings allow it."""
@@ -253,15 +236,15 @@ class Proxy:
         """Forward a request that nothing is judged of, and count it as such."""
         count.inc()
         try:
-            return await self._forward(client, path, await _passing_body(client))
+            return await self._forward(client, path, await passing_body(client))
         except ConnectionResetError:
-            return _gone(client)
+            return gone(client)
         except UpstreamError as error:
             self.metrics.upstream_errors.labels(error.kind).inc()
             reply = WIRES["openai.chat"].error(
                 error.status, error.message, type="upstream_error", code="upstream_error"
             )
-            return _respond(reply, {})
+            return respond(reply, {})
 
     async def _forward(
         self, client: web.Request, path: str, body: bytes | aiohttp.StreamReader | None
@@ -269,14 +252,14 @@ class Proxy:
         url = self.upstream.url(path, client.rel_url.raw_query_string)
         opened = self.upstream.open(client.method, url, client.headers, body, decode=False)
         async with opened as upstream:
-            return await _copy(client, upstream, forwardable(upstream.headers))
+            return await copy(client, upstream, forwardable(upstream.headers))
 
     def _error(
         self, exchange: _Exchange, status: int, message: str, param: str | None = None
     ) -> web.Response:
         kind = "invalid_request_error" if status < 500 else "api_error"
         reply = exchange.wire.error(status, message, type=kind, param=param)
-        return _respond(reply, exchange.notices.headers(exchange.input))
+        return respond(reply, exchange.notices.headers(exchange.input))
 
     def _account(self, exchange: _Exchange) -> None:
         """Count the exchange and write its one line of log, which holds no text."""
@@ -329,26 +312,6 @@ async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:
     return await asyncio.to_thread(wire.read_request, body)
 
 
-class _BodyError(WireError):
-    """A body that cannot be taken in, with a status of its own."""
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(message)
-
-
-def _status(error: WireError) -> int:
-    return error.status if isinstance(error, _BodyError) else 400
-
-
-async def _passing_body(client: web.Request) -> bytes | aiohttp.StreamReader | None:
-    """Return a body to forward unread: a small one at once, a larger one as it comes."""
-    if not client.body_exists:
-        return None
-    small = client.content_length is not None and client.content_length <= SMALL_BODY_BYTES
-    return await client.read() if small else client.content
-
-
 def _judges(policy: Policy) -> bool:
     return policy.applies(Direction.INPUT) or policy.applies(Direction.OUTPUT)
 
@@ -362,110 +325,8 @@ def _chosen(policy: Policy, client: web.Request, path: str, model: str | None) -
     return policy.select(path, model, key, headers)
 
 
-def _gone(client: web.Request) -> web.Response:
-    """End an exchange whose client is gone, or must be cut off, without a traceback."""
-    if client.transport is not None:
-        client.transport.abort()
-    return web.Response(status=499)
-
-
-def _respond(reply: Reply, headers: dict[str, str]) -> web.Response:
-    return web.Response(
-        status=reply.status,
-        body=reply.body,
-        headers={**headers, "Content-Type": reply.content_type},
-    )
-
-
-async def _copy(
-    client: web.Request, upstream: aiohttp.ClientResponse, headers: object
-) -> web.StreamResponse:
-    """Copy an answer that is not checked, as it comes."""
-    response = web.StreamResponse(status=upstream.status, headers=headers)  # type: ignore[arg-type]
-    await response.prepare(client)
-    try:
-        async for data in upstream.content.iter_any():
-            await response.write(data)
-    except ConnectionResetError:
-        raise
-    except (aiohttp.ClientError, TimeoutError) as error:
-        # The head is out: the only honest end of a broken body is a broken connection.
-        raise ConnectionResetError(explain(error).message) from error
-    await response.write_eof()
-    return response
-
-
 def _brief(verdict: Verdict | None) -> str:
     if verdict is None:
         return "-"
     names = "+".join(verdict.categories) if verdict.action is not Action.PASS else ""
     return f"{verdict.action.value}{':' + names if names else ''}"
-
-
-def make_app(settings: Settings, policy: Policy, classifier: Classifier) -> web.Application:
-    """Build the proxy's application.
-
-    Args:
-        settings: What the operator set.
-        policy: The policy in force.
-        classifier: What scores texts.
-
-    Returns:
-        An aiohttp application; run it with ``handler_cancellation=True`` so that a client that
-        leaves also ends its upstream request.
-    """
-    proxy = Proxy(settings, policy, classifier)
-    app = web.Application(client_max_size=settings.max_request_bytes)
-    app[RELOADER] = proxy.reloader
-    app.router.add_get("/health/live", proxy.live)
-    app.router.add_get("/health/ready", proxy.ready)
-    app.router.add_get("/metrics", proxy.show_metrics)
-    app.router.add_route("*", "/{path:.*}", proxy.handle)
-
-    async def life(_: web.Application) -> object:
-        await proxy.reloader.start()
-        await proxy.upstream.start()
-        yield
-        await proxy.reloader.close()
-        await proxy.checker.close()
-        await proxy.upstream.close()
-
-    app.cleanup_ctx.append(life)  # type: ignore[arg-type]
-    return app
-
-
-def serve(
-    settings: Settings,
-    policy: Policy,
-    classifier: Classifier,
-    started: Callable[[int], None],
-) -> None:
-    """Run the proxy until SIGINT or SIGTERM; open answers may finish for a while.
-
-    Args:
-        settings: What the operator set.
-        policy: The policy in force.
-        classifier: What scores texts.
-        started: Called with the port once it listens.
-
-    Raises:
-        OSError: The address cannot be listened on.
-    """
-    asyncio.run(_serve(make_app(settings, policy, classifier), settings, started))
-
-
-async def _serve(app: web.Application, settings: Settings, started: Callable[[int], None]) -> None:
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, app[RELOADER].request)
-    runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        started(runner.addresses[0][1])
-        await stopped.wait()
-    finally:
-        await runner.cleanup()

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from guardrail.policy import Policy, parse_policy
 from guardrail.proxy import Settings, make_app
-from guardrail.proxy.app import RELOADER
 from guardrail.proxy.reload import Reloader
+from guardrail.proxy.server import RELOADER
 
 POLICY = "version: 1\nname: t\nmessage: no way\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

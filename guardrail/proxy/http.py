@@ -1,0 +1,103 @@
+"""Bodies and answers on the client's side: taken in, forwarded unread, cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from guardrail.errors import WireError
+from guardrail.proxy.upstream import explain
+from guardrail.wire import Reply
+
+__all__ = ["BodyError", "copy", "gone", "passing_body", "read_body", "respond", "status_of"]
+
+SMALL_BODY_BYTES: Final = 65_536
+"""Larger bodies that nothing reads are streamed upstream."""
+
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+class BodyError(WireError):
+    """A body that cannot be taken in, with a status of its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+def status_of(error: WireError) -> int:
+    """Return the HTTP status for a request that cannot be read."""
+    return error.status if isinstance(error, BodyError) else 400
+
+
+async def passing_body(client: web.Request) -> bytes | aiohttp.StreamReader | None:
+    """Return a body to forward unread: a small one at once, a larger one as it comes."""
+    if not client.body_exists:
+        return None
+    small = client.content_length is not None and client.content_length <= SMALL_BODY_BYTES
+    return await client.read() if small else client.content
+
+
+async def read_body(client: web.Request, limit: int, timeout_s: float) -> bytes:
+    """Take in the body of a request that is judged.
+
+    Args:
+        client: The request.
+        limit: Largest body in bytes, for the message; the server enforces it.
+        timeout_s: Longest wait for all of it.
+
+    Returns:
+        The body, decompressed.
+
+    Raises:
+        BodyError: Another charset than UTF-8 (415), too slow (408) or too large (413).
+        WireError: Cut off, or compressed in a way that cannot be undone.
+    """
+    if (client.charset or "utf-8").lower() not in _CHARSETS:  # another reading than ours
+        raise BodyError(415, "The request body must be UTF-8.")
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await client.read()
+    except TimeoutError as error:
+        raise BodyError(408, "The request body did not come in time.") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise BodyError(413, f"The request body is larger than {limit:,} bytes.") from error
+    except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
+        raise WireError("The request body cannot be read.") from error
+
+
+def gone(client: web.Request) -> web.Response:
+    """End an exchange whose client is gone, or must be cut off, without a traceback."""
+    if client.transport is not None:
+        client.transport.abort()
+    return web.Response(status=499)
+
+
+def respond(reply: Reply, headers: dict[str, str]) -> web.Response:
+    """Turn a dialect's answer into a response."""
+    return web.Response(
+        status=reply.status,
+        body=reply.body,
+        headers={**headers, "Content-Type": reply.content_type},
+    )
+
+
+async def copy(
+    client: web.Request, upstream: aiohttp.ClientResponse, headers: object
+) -> web.StreamResponse:
+    """Copy an answer that is not checked, as it comes."""
+    response = web.StreamResponse(status=upstream.status, headers=headers)  # type: ignore[arg-type]
+    await response.prepare(client)
+    try:
+        async for data in upstream.content.iter_any():
+            await response.write(data)
+    except ConnectionResetError:
+        raise
+    except (aiohttp.ClientError, TimeoutError) as error:
+        # The head is out: the only honest end of a broken body is a broken connection.
+        raise ConnectionResetError(explain(error).message) from error
+    await response.write_eof()
+    return response
