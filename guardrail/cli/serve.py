@@ -111,6 +111,8 @@ def serve_command(
         click.echo(f"  upstream {upstream}")
         click.echo(f"  policy   {loaded.identity}")
         click.echo(f"  model    {classifier.model_id}")
+        if passthrough:
+            click.echo("  paths    what is not guarded passes unchecked (--no-passthrough refuses)")
         click.echo(f"  try      OPENAI_BASE_URL=http://{host}:{port}/v1")
 
     try:
