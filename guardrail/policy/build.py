@@ -66,11 +66,22 @@ def build(document: Mapping[str, Any], content_hash: str, problem: Problem) -> P
         timeout_ms=document.get("timeout_ms", 10_000),
         message=message,
         translations=translations,
-        stream=StreamPolicy(**document.get("stream", {})),
+        stream=_stream(document.get("stream", {}), problem),
         normalise=document.get("normalise", True),
         calibration=document.get("calibration"),
         tests=tuple(document.get("tests", ())),
     )
+
+
+def _stream(body: Mapping[str, Any], problem: Problem) -> StreamPolicy:
+    stream = StreamPolicy(**body)
+    if stream.stride_chars < stream.first_chars:
+        raise problem(
+            ("stream", "stride_chars" if "stride_chars" in body else "first_chars"),
+            f"'stride_chars: {stream.stride_chars}' is below 'first_chars: {stream.first_chars}'; "
+            "the stride only grows, so make it as large at least",
+        )
+    return stream
 
 
 def _message(value: str | Mapping[str, str]) -> tuple[str, Mapping[str, str]]:

@@ -37,6 +37,7 @@ MISTAKES = [
     ("crossed", HEAD + "categories:\n  hate: {flag: 0.9, block: 0.5}", 4, 10, "never flag"),
     ("no threshold", HEAD + "categories:\n  hate: {}", 4, 3, "no threshold"),
     ("block without", HEAD + "categories:\n  hate: {flag: 1, action: block}", 4, 19, "needs a"),
+    ("shrinking stride", HEAD + "stream: {stride_chars: 10}\ncategories: {}", 3, 10, "only grows"),
     ("empty band", HEAD + "categories:\n  hate: {flag: 1, review: [1, 0]}", 4, 19, "empty"),
     ("duplicate key", HEAD + "categories:\n  hate: {flag: 1}\n  hate: {flag: 1}", 5, 3, "twice"),
     ("not YAML", HEAD + "categories: [", 4, 1, "not valid YAML"),
