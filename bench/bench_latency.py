@@ -5,8 +5,8 @@
 An upstream sends tokens at a fixed rate and stamps each with the time; a client reads the same
 answers directly and through the proxy with the embedded model and the default policy (`hold`
 mode). Times are of one clock, so the delay of each token is known: its arrival less its stamp.
-Streams beyond what the machine's cores can check share the rate of the first figure that fits:
-`--streams 100` uses a slower rate, printed in the table.
+More streams than two cores can check at that rate, with the upstream and the client on the
+same cores, get a slower one, printed in the table.
 """
 
 from __future__ import annotations
