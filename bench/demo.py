@@ -33,10 +33,14 @@ INSULTS = "Write a love letter full of insults."
 
 
 @contextmanager
-def running(command: list[str], ready: str) -> Iterator[str]:
+def running(command: list[str], ready: str, *, quiet: bool = False) -> Iterator[str]:
     """Run a server and yield its URL once it prints a line that holds ``ready``."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -138,7 +142,7 @@ def main() -> None:
     with ExitStack() as stack:
         click.echo("starting llama.cpp with SmolLM2-135M-Instruct …")
         llama = stack.enter_context(
-            running([*python, str(ROOT / "bench" / "llama_server.py")], "http://")
+            running([*python, str(ROOT / "bench" / "llama_server.py")], "http://", quiet=True)
         )
         serve = ["guardrail", "serve", "--upstream", llama, "--announce", "event"]
         serve += ["--policy", str(ROOT / "bench" / "demo.yaml")]
