@@ -130,19 +130,26 @@ class Guardrail:
         checker = await self._aready()
         return await runtime().run(self._judge(checker, segments, frame))
 
-    def check_segments(self, segments: Sequence[Segment], direction: Direction) -> Verdict:
+    def check_segments(
+        self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
+    ) -> Verdict:
         """Judge texts that an integration has read itself.
 
         Args:
             segments: The texts, in order, with who speaks.
             direction: Which way they travel.
+            opaque: Whether a request has text that cannot be read, such as token numbers.
         """
-        return runtime().wait(self._judge(self._checker(), segments, None, direction))
+        return runtime().wait(
+            self._judge(self._checker(), segments, None, direction, opaque=opaque)
+        )
 
-    async def acheck_segments(self, segments: Sequence[Segment], direction: Direction) -> Verdict:
+    async def acheck_segments(
+        self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
+    ) -> Verdict:
         """Judge texts that an integration has read itself; see `check_segments`."""
         checker = await self._aready()
-        return await runtime().run(self._judge(checker, segments, None, direction))
+        return await runtime().run(self._judge(checker, segments, None, direction, opaque=opaque))
 
     def _read(
         self, content: object, direction: Direction, prompt: str | None
@@ -158,10 +165,12 @@ class Guardrail:
         segments: Sequence[Segment],
         frame: Frame | None,
         direction: Direction | None = None,
+        *,
+        opaque: bool = False,
     ) -> Verdict:
         way = direction or (Direction.INPUT if frame is None else Direction.OUTPUT)
         if way is Direction.INPUT:
-            return await checker.check_input(self._policy, segments)
+            return await checker.check_input(self._policy, segments, opaque=opaque)
         verdicts = list(
             await asyncio.gather(*(checker.check(self._policy, way, s) for s in segments))
         )

@@ -127,7 +127,9 @@ class LiteLLMGuardrail(CustomGuardrail):
         if request is None:
             return
         guardrail = self._options.guardrail
-        verdict = await guardrail.acheck_segments(request.segments, Direction.INPUT)
+        verdict = await guardrail.acheck_segments(
+            request.segments, Direction.INPUT, opaque=request.opaque
+        )
         if verdict.blocked:
             raise self._refusal(verdict)
 

@@ -194,7 +194,9 @@ class _SyncTransport:
     def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
         call = _Call(wire, wire.read_request(request.read()))
-        verdict = exchange.guardrail.check_segments(call.request.segments, Direction.INPUT)
+        verdict = exchange.guardrail.check_segments(
+            call.request.segments, Direction.INPUT, opaque=call.request.opaque
+        )
         exchange.note(verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, None, request)
@@ -251,7 +253,9 @@ class _AsyncTransport:
     async def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
         call = _Call(wire, wire.read_request(await request.aread()))
-        verdict = await exchange.guardrail.acheck_segments(call.request.segments, Direction.INPUT)
+        verdict = await exchange.guardrail.acheck_segments(
+            call.request.segments, Direction.INPUT, opaque=call.request.opaque
+        )
         exchange.note(verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, None, request)

@@ -45,6 +45,12 @@ def test_a_blocked_request_raises_at_once_and_never_reaches_the_server(
     assert len(marker.seen) == 1  # no retry
 
 
+def test_token_numbers_that_nobody_can_read_are_a_failed_check(client: openai.OpenAI) -> None:
+    with pytest.raises(GuardrailBlocked) as caught:
+        client.completions.create(prompt=[1, 2, 3], **LIMIT)
+    assert caught.value.verdict.findings[0].reason == "unreadable"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_refused_request_can_be_answered_with_the_policys_message(
     llama_url: str, rail: Guardrail, stream: bool
