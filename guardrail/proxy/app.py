@@ -272,14 +272,18 @@ class Proxy:
             self.metrics.upstream_errors.labels(result.fault).inc()
         if result is not None:
             self.metrics.stream(result.stats)
+        skipped = len(exchange.request.skipped) if exchange.request else 0
+        if skipped:
+            self.metrics.bypasses.labels("part").inc(skipped)
         self.metrics.requests.labels(exchange.wire.name, exchange.ended).inc()
         log.info(
-            "%s %s %s input=%s output=%s %.0f ms",
+            "%s %s %s input=%s output=%s skipped=%d %.0f ms",
             exchange.id,
             exchange.wire.name,
             exchange.ended,
             _brief(exchange.input),
             _brief(output),
+            skipped,
             (time.monotonic() - exchange.started) * 1000,
         )
 

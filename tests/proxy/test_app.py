@@ -491,3 +491,15 @@ async def test_a_stream_without_an_end_mark_is_whole_once_its_choice_has_finishe
     bench.upstream.streams(chunks)
     async with bench.chat(stream=True) as response:
         assert await response.read() == b"".join(chunks)
+
+
+async def test_parts_that_cannot_be_judged_pass_and_are_counted(start) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("a cat"))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"type": "text", "text": "what is this?"}, image]
+    body = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    async with bench.client.post(f"{bench.url}/v1/chat/completions", json=body) as response:
+        assert response.status == 200
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        assert 'guardrail_bypasses_total{reason="part"} 1.0' in await response.text()
