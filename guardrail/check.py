@@ -315,13 +315,13 @@ class Checker:
         try:
             while (jobs := self._take()) or done:
                 samples = [job.sample for job in jobs]
-                scoring = jobs and loop.run_in_executor(
-                    self._pool, jobs[0].classifier.score, samples
-                )
+                score = jobs[0].classifier.score if jobs else None
+                scoring = loop.run_in_executor(self._pool, score, samples) if score else None
                 await _hand_out(done)
                 done = []
                 try:
-                    done = list(zip(jobs, await scoring if scoring else [], strict=True))
+                    if scoring is not None:
+                        done = list(zip(jobs, await scoring, strict=True))
                 except Exception as error:  # noqa: BLE001  (goes to the waiting checks)
                     _fail(jobs, error)
         finally:

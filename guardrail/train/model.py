@@ -8,7 +8,7 @@ the graph pattern that ONNX Runtime's BERT fusions know.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,10 +59,6 @@ class EncoderConfig:
             positions=raw["max_position_embeddings"],
             types=raw["type_vocab_size"],
         )
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the sizes as a JSON object."""
-        return asdict(self)
 
 
 class _Dropout(nn.Module):  # type: ignore[misc]
