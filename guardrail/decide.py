@@ -18,6 +18,7 @@ from guardrail.types import (
     Role,
     Scores,
     Segment,
+    Stage,
     Verdict,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "decide_skipped",
     "rules_for",
     "select",
+    "undecided",
     "worst",
 ]
 
@@ -86,7 +88,7 @@ def decide(
         The verdict, with findings ordered by severity and probability.
     """
     rules = rules_for(policy, direction, role, kind)
-    findings = [found for rule in rules if (found := _apply(rule, scores)) is not None]
+    findings = [found for rule in rules for found in _settle(rule, scores)]
     missing = [rule for rule in rules if scores.get(rule.category) is None]
     findings += _failures(missing, "no_score")
     findings += _failures((r for r in rules if not r.resolved and r not in missing), "unresolved")
@@ -97,6 +99,47 @@ def decide(
     elif missing and len(missing) == len(rules):
         outcome = Outcome.FAILED
     return _verdict(policy, direction, findings, scores, outcome)
+
+
+def undecided(
+    policy: Policy,
+    direction: Direction,
+    role: Role,
+    scores: Scores,
+    kind: ChannelKind = ChannelKind.TEXT,
+) -> tuple[Rule, ...]:
+    """Return the rules whose bigger guard has to be asked about a text.
+
+    None where the text is blocked whatever a guard may say: by a rule that is sure of it, or
+    because it was not covered.
+
+    Args:
+        policy: The policy in force.
+        direction: Which way the text travels.
+        role: Who speaks.
+        scores: The embedded model's probabilities, joined with those of the rules.
+        kind: Kind of text.
+
+    Returns:
+        Rules whose probability lies in the band of their ``escalate:``.
+    """
+    rules = rules_for(policy, direction, role, kind)
+    unsure = tuple(rule for rule in rules if _unsure(rule, scores))
+    if not unsure or scores.coverage.truncated:
+        return ()
+    sure = (_apply(rule, scores) for rule in rules if rule not in unsure)
+    if any(found is not None and found.action is Action.BLOCK for found in sure):
+        return ()
+    return unsure
+
+
+def _unsure(rule: Rule, scores: Scores) -> bool:
+    probability = scores.get(rule.category)
+    return (
+        rule.escalate is not None
+        and probability is not None
+        and rule.escalate.low <= probability < rule.escalate.high
+    )
 
 
 def decide_failure(
@@ -215,28 +258,53 @@ def _top(findings: Iterable[Finding]) -> float:
     return max((f.probability or 0.0 for f in findings), default=-1.0)
 
 
+def _settle(rule: Rule, scores: Scores) -> list[Finding]:
+    """Apply a rule, or its failure mode where the guard that was to decide did not.
+
+    A rule that fails open keeps the embedded model's probability.
+    """
+    for asked in scores.escalations:
+        if asked.category == rule.category and asked.after is None:
+            failed = _failures([rule], f"guard_{asked.reason}", asked.guard)
+            if failed:
+                return failed
+    found = _apply(rule, scores)
+    return [] if found is None else [found]
+
+
 def _apply(rule: Rule, scores: Scores) -> Finding | None:
     probability = scores.get(rule.category)
     if probability is None:
         return None
     in_band = rule.review is not None and rule.review.low <= probability < rule.review.high
-    reason = next((e.kind for e in scores.evidence if e.category == rule.category), "threshold")
+    stage, guard, reason = _source(rule.category, scores)
     for action, threshold in ((Action.BLOCK, rule.block), (Action.FLAG, rule.flag)):
         if threshold is not None and probability >= threshold:
             allowed = min(action, rule.action, key=lambda a: a.severity)
             if allowed is not Action.PASS or in_band:
-                return Finding(rule.category, allowed, probability, threshold, reason, in_band)
+                return Finding(
+                    rule.category, allowed, probability, threshold, reason, in_band, stage, guard
+                )
             return None
     if in_band and rule.review is not None:
         return Finding(
-            rule.category, Action.PASS, probability, rule.review.low, "review", review=True
+            rule.category, Action.PASS, probability, rule.review.low, "review", True, stage, guard
         )
     return None
 
 
-def _failures(rules: Iterable[Rule], reason: str) -> list[Finding]:
+def _source(category: str, scores: Scores) -> tuple[Stage, str, str]:
+    """Return who settled a category's probability, the guard if one did, and the reason."""
+    for asked in scores.escalations:
+        if asked.category == category and asked.after is not None:
+            return Stage.GUARD, asked.guard, "threshold"
+    kind = next((e.kind for e in scores.evidence if e.category == category), None)
+    return (Stage.RULES, "", kind) if kind else (Stage.MODEL, "", "threshold")
+
+
+def _failures(rules: Iterable[Rule], reason: str, guard: str = "") -> list[Finding]:
     return [
-        Finding(rule.category, rule.action, reason=reason)
+        Finding(rule.category, rule.action, reason=reason, stage=Stage.FAILURE, guard=guard)
         for rule in rules
         if rule.failure is FailureMode.CLOSED and rule.action is not Action.PASS
     ]

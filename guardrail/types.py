@@ -16,6 +16,7 @@ __all__ = [
     "ChannelKind",
     "Coverage",
     "Direction",
+    "Escalation",
     "Evidence",
     "Finding",
     "Frame",
@@ -24,6 +25,7 @@ __all__ = [
     "Scores",
     "Segment",
     "Span",
+    "Stage",
     "Verdict",
 ]
 
@@ -86,6 +88,15 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class Stage(StrEnum):
+    """Who settled a probability, from the cheapest to the dearest; `FAILURE` where nobody did."""
+
+    RULES = "rules"
+    MODEL = "model"
+    GUARD = "guard"
+    FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -206,6 +217,30 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """One category of one text that a bigger guard was asked about.
+
+    Args:
+        category: Category key.
+        guard: The guard's name in the policy.
+        before: The embedded model's probability, which lay in the rule's band.
+        after: The probability that counts now; None where the guard gave none.
+        model: Identity of what answered; empty where nothing did.
+        reason: Why there is no answer: ``timeout``, ``overload``, ``unavailable``,
+            ``rate_limited``, ``garbage``, ``too_large`` or ``failure``; empty where there is one.
+        seconds: Time that was spent on it.
+    """
+
+    category: str
+    guard: str
+    before: float
+    after: float | None = None
+    model: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Calibrated probabilities of one text.
 
@@ -214,12 +249,14 @@ class Scores:
         model: Identity of what produced them: name and content hash.
         coverage: How much of the text they rest on.
         evidence: What they rest on besides the model.
+        escalations: Categories that a bigger guard was asked about, answered or not.
     """
 
     categories: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     coverage: Coverage = Coverage()
     evidence: tuple[Evidence, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
 
     def get(self, key: str) -> float | None:
         """Return the probability of ``key``, or None where the model has no such head."""
@@ -237,6 +274,8 @@ class Finding:
         threshold: The threshold that was crossed; None where the check failed.
         reason: ``threshold``, ``pattern``, ``failure``, ``timeout``, ``overload`` …
         review: Whether the probability lies in the rule's review band.
+        stage: Who settled it.
+        guard: The guard that did, by its name in the policy; empty where none did.
     """
 
     category: str
@@ -245,6 +284,8 @@ class Finding:
     threshold: float | None = None
     reason: str = "threshold"
     review: bool = False
+    stage: Stage = Stage.MODEL
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +320,43 @@ class Verdict:
     def blocked(self) -> bool:
         """Whether the text must not travel on."""
         return self.effective is Action.BLOCK
+
+    @property
+    def review(self) -> bool:
+        """Whether a person is asked: a finding lies in its rule's review band."""
+        return any(finding.review for finding in self.findings)
+
+    @property
+    def review_reasons(self) -> tuple[str, ...]:
+        """Why a person is asked: each category in its band, with its probability and source."""
+        return tuple(
+            f"{f.category}: {f.probability:.3f} by {f.guard or f.stage.value} is in the review band"
+            for f in self.findings
+            if f.review and f.probability is not None
+        )
+
+    @property
+    def stage(self) -> Stage | None:
+        """Who decided: that of the foremost finding; without one, the dearest that was asked.
+
+        None where nothing was judged.
+        """
+        if self.findings:
+            return self.findings[0].stage
+        if self.outcome is Outcome.SKIPPED:
+            return None
+        if self.outcome is Outcome.FAILED:
+            return Stage.FAILURE
+        answered = any(e.after is not None for e in self.scores.escalations)
+        return Stage.GUARD if answered else Stage.MODEL
+
+    @property
+    def guard(self) -> str:
+        """The guard that decided, by its name in the policy; empty where none did."""
+        if self.findings:
+            return self.findings[0].guard
+        answered = (e.guard for e in self.scores.escalations if e.after is not None)
+        return next(answered, "")
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -6,17 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.decide import decide, decide_failure, decide_skipped, worst
+from guardrail.decide import decide, decide_failure, decide_skipped, undecided, worst
 from guardrail.policy import Policy, parse_policy
 from guardrail.types import (
     Action,
     ChannelKind,
     Coverage,
     Direction,
+    Escalation,
     Evidence,
     Outcome,
     Role,
     Scores,
+    Stage,
+    Verdict,
 )
 
 POLICY = parse_policy(
@@ -159,3 +162,62 @@ def test_a_match_is_given_as_the_reason() -> None:
     seen = Scores({**SAFE, "hate": 1.0}, "m", Coverage(), (Evidence("hate", "word", "list"),))
     verdict = decide(POLICY, Direction.INPUT, Role.USER, seen)
     assert verdict.findings[0].reason == "word"
+
+
+CASCADE = parse_policy(
+    """
+version: 1
+name: cascade
+guards: {big: {kind: moderations, url: "http://127.0.0.1:1/v1"}}
+categories:
+  hate: {block: 0.6, review: [0.2, 0.3], escalate: {band: [0.3, 0.8], guard: big}}
+  drugs: {flag: 0.5, escalate: {band: [0.3, 0.8], guard: big}}
+  privacy: {block: 0.9}
+"""
+)
+
+
+def undecided_on(**values: float) -> list[str]:
+    scores = Scores({"hate": 0.0, "drugs": 0.0, "privacy": 0.0, **values})
+    found = undecided(CASCADE, Direction.INPUT, Role.USER, scores)
+    return [rule.category for rule in found]
+
+
+def test_a_guard_is_asked_only_about_what_lies_in_the_band() -> None:
+    assert undecided_on(hate=0.3, drugs=0.29) == ["hate"]
+    assert undecided_on(hate=0.8, drugs=0.79) == []  # hate blocks whatever the guard says
+    assert undecided_on(hate=0.79, drugs=0.5) == ["hate", "drugs"]
+    assert undecided_on(hate=0.5, privacy=0.95) == []
+    cut = Scores({"hate": 0.5}, coverage=Coverage(1, 2))
+    assert undecided(CASCADE, Direction.INPUT, Role.USER, cut) == ()
+
+
+def escalated(category: str, after: float | None, before: float = 0.7) -> Verdict:
+    asked = Escalation(category, "big", before, after, reason="" if after else "timeout")
+    values = {"hate": 0.0, "drugs": 0.0, "privacy": 0.0, category: after or before}
+    scores = Scores(values, escalations=(asked,))
+    return decide(CASCADE, Direction.INPUT, Role.USER, scores)
+
+
+def test_a_verdict_says_which_stage_and_guard_decided() -> None:
+    blocked, cleared = escalated("hate", 0.9), escalated("hate", 0.1)
+    assert (blocked.action, blocked.stage, blocked.guard) == (Action.BLOCK, Stage.GUARD, "big")
+    assert (cleared.action, cleared.stage, cleared.guard) == (Action.PASS, Stage.GUARD, "big")
+    assert decide(CASCADE, Direction.INPUT, Role.USER, Scores({"hate": 1.0})).stage is Stage.MODEL
+
+
+def test_without_its_guard_a_closed_rule_blocks_and_an_open_one_keeps_the_small_model() -> None:
+    closed, opened = escalated("hate", None), escalated("drugs", None)
+    assert (closed.action, closed.findings[0].reason) == (Action.BLOCK, "guard_timeout")
+    assert (closed.stage, closed.guard) == (Stage.FAILURE, "big")
+    below = escalated("hate", None, before=0.4)
+    assert below.blocked
+    assert (opened.action, opened.findings[0].reason) == (Action.FLAG, "threshold")
+    assert escalated("drugs", None, before=0.4).action is Action.PASS
+
+
+def test_review_comes_after_the_guard_and_gives_its_reason() -> None:
+    verdict = escalated("hate", 0.25)
+    assert verdict.review
+    assert verdict.review_reasons == ("hate: 0.250 by big is in the review band",)
+    assert not escalated("hate", 0.1).review

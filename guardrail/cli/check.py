@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -122,9 +123,14 @@ def describe(verdict: Verdict, milliseconds: float) -> dict[str, object]:
                 "threshold": f.threshold,
                 "reason": f.reason,
                 "review": f.review,
+                "stage": f.stage.value,
+                "guard": f.guard,
             }
             for f in verdict.findings
         ],
+        "review": verdict.review,
+        "stage": verdict.stage.value if verdict.stage else None,
+        "escalations": [asdict(asked) for asked in verdict.scores.escalations],
         "probabilities": {k: round(p, 6) for k, p in verdict.scores.categories.items()},
         "scanned_chars": coverage.scanned_chars,
         "total_chars": coverage.total_chars,
@@ -151,6 +157,11 @@ def _show(policy: Policy, verdict: Verdict, milliseconds: float) -> None:
             else ("" if rule else "no rule")
         )
         click.secho(f"  {key:<24} {probability:6.3f}  {bar:<20}  {note}".rstrip(), fg=colour)
+    for asked in verdict.scores.escalations:
+        answer = f"says {asked.after:.3f}" if asked.after is not None else f"failed: {asked.reason}"
+        click.echo(f"  {asked.category:<24} was {asked.before:.3f}; guard {asked.guard} {answer}")
+    for reason in verdict.review_reasons:
+        click.secho(f"  review   {reason}", fg="yellow")
     for finding in verdict.findings:
         if finding.probability is None:
             click.secho(f"  {finding.category:<24} {finding.reason}", fg=_COLOUR[finding.action])

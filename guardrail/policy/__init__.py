@@ -4,6 +4,14 @@ Owns the policy language: its types (`types`), its JSON Schema (`schema`), the l
 and what can be said of a policy without a model (`lint`). It knows neither models nor HTTP.
 """
 
+from guardrail.policy.guards import (
+    Combine,
+    Escalate,
+    GuardApi,
+    GuardKind,
+    GuardSpec,
+    GuardTemplate,
+)
 from guardrail.policy.load import bundled, bundled_names, load_policy, parse_policy
 from guardrail.policy.schema import SCHEMA
 from guardrail.policy.types import (
@@ -26,9 +34,15 @@ from guardrail.policy.types import (
 
 __all__ = [
     "SCHEMA",
+    "Combine",
     "Detector",
+    "Escalate",
     "Examples",
     "FailureMode",
+    "GuardApi",
+    "GuardKind",
+    "GuardSpec",
+    "GuardTemplate",
     "InputCheck",
     "Matchers",
     "Measure",

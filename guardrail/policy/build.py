@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from guardrail.policy.guards import GuardSpec, build_escalate, build_guards
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
 from guardrail.policy.types import (
@@ -52,7 +53,10 @@ def build(document: Mapping[str, Any], content_hash: str, problem: Problem) -> P
         raise problem((), "the policy lacks 'categories:'; add it")
     failure = document.get("failure", {})
     scope = document.get("input", {})
-    rules = (_rule(key, body, failure, problem) for key, body in document["categories"].items())
+    timeout_ms = document.get("timeout_ms", 10_000)
+    guards = build_guards(document, timeout_ms, problem)
+    categories = document["categories"].items()
+    rules = (_rule(key, body, failure, guards, problem) for key, body in categories)
     message, translations = _message(document.get("message", DEFAULT_MESSAGE))
     return Policy(
         name=document["name"],
@@ -63,13 +67,14 @@ def build(document: Mapping[str, Any], content_hash: str, problem: Problem) -> P
         roles=_roles(scope) or DEFAULT_ROLES,
         turns=Turns(scope.get("turns", "latest_turn")),
         input_check=InputCheck(scope.get("check", "before")),
-        timeout_ms=document.get("timeout_ms", 10_000),
+        timeout_ms=timeout_ms,
         message=message,
         translations=translations,
         stream=_stream(document.get("stream", {}), problem),
         normalise=document.get("normalise", True),
         calibration=document.get("calibration"),
         tests=tuple(document.get("tests", ())),
+        guards=guards,
     )
 
 
@@ -95,7 +100,13 @@ def _roles(body: Mapping[str, Any]) -> frozenset[Role]:
     return frozenset(Role(name) for name in body.get("roles", ()))
 
 
-def _rule(key: str, body: Mapping[str, Any], failure: Mapping[str, str], problem: Problem) -> Rule:
+def _rule(
+    key: str,
+    body: Mapping[str, Any],
+    failure: Mapping[str, str],
+    guards: Mapping[str, GuardSpec],
+    problem: Problem,
+) -> Rule:
     where = ("categories", key)
     _check_own(key, body, where, problem)
     flag, flag_target = _threshold(body.get("flag"), (*where, "flag"), problem)
@@ -134,6 +145,7 @@ def _rule(key: str, body: Mapping[str, Any], failure: Mapping[str, str], problem
         rubric=body.get("rubric"),
         examples=Examples(tuple(examples.get("violates", ())), tuple(examples.get("allowed", ()))),
         matchers=_matchers(body, where, problem),
+        escalate=build_escalate(body, guards, (*where, "escalate"), problem),
     )
 
 

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from guardrail.policy.guards import GuardKind
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
 from guardrail.policy.types import Matchers, Policy, Rule, Turns
@@ -50,9 +51,15 @@ def lint(policy: Policy) -> tuple[Remark, ...]:
     found: list[Remark] = []
     for rule in policy.rules:
         place = f"categories.{rule.category}"
-        checks = (_reach(rule), _scope(rule, policy), _patterns(rule.matchers), _examples(rule))
+        checks = (
+            _reach(rule),
+            _bands(rule),
+            _scope(rule, policy),
+            _patterns(rule.matchers),
+            _examples(rule),
+        )
         found += [Remark(place, text) for text in itertools.chain(*checks)]
-    return (*found, *_overlaps(policy), *_whole(policy))
+    return (*found, *_overlaps(policy), *_guards(policy), *_whole(policy))
 
 
 def _reach(rule: Rule) -> Iterator[str]:
@@ -70,6 +77,34 @@ def _reach(rule: Rule) -> Iterator[str]:
             yield f"'{name}: {value:g}' is hardly ever reached by a calibrated model; lower it"
     if rule.review and rule.block is not None and rule.review.low >= rule.block:
         yield "the 'review:' band lies above 'block:', where nothing is left to decide; lower it"
+
+
+def _bands(rule: Rule) -> Iterator[str]:
+    """Find bands of ``escalate:`` that nothing falls into, or too much does."""
+    band = rule.escalate
+    if band is None:
+        return
+    if rule.action is Action.PASS and rule.review is None:
+        yield "'escalate:' asks a guard whose answer changes nothing; add a threshold or 'review:'"
+    shape_only = rule.category not in CATEGORY_KEYS and not rule.rubric
+    if shape_only and 0 < band.low < band.high <= 1:
+        yield "patterns, words and detectors give 0 or 1, never the 'escalate:' band; remove it"
+    elif band.low == 0:
+        yield "the 'escalate:' band begins at 0, so nearly every text goes to the guard; raise it"
+
+
+def _guards(policy: Policy) -> Iterator[Remark]:
+    """Find guards that nobody asks, and those whose numbers are no probabilities yet."""
+    used = {rule.escalate.guard for rule in policy.rules if rule.escalate}
+    for name, spec in policy.guards.items():
+        place = f"guards.{name}"
+        if name not in used:
+            yield Remark(place, "no rule escalates to it; remove it or add 'escalate:' to one")
+        elif not spec.calibration and spec.kind is not GuardKind.LOCAL:
+            text = "it is not calibrated; `guardrail cascade tune` fits it on labelled data"
+            yield Remark(place, text)
+        if spec.key_env and spec.url.startswith("http://") and "://127.0.0.1" not in spec.url:
+            yield Remark(place, "its key travels over plain http; use https")
 
 
 def _scope(rule: Rule, policy: Policy) -> Iterator[str]:

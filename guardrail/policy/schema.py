@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from guardrail.policy.guards import ESCALATE_SCHEMA, GUARDS_SCHEMA
 from guardrail.policy.types import Detector, FailureMode, InputCheck, Measure, Mode, Turns
 from guardrail.taxonomy import CATEGORIES
 from guardrail.types import UNSAFE, Action, ChannelKind, Role
@@ -112,6 +113,7 @@ _RULE = _object(
             "maxItems": 2,
             "description": "[low, high): a person is asked for probabilities in this band.",
         },
+        "escalate": ESCALATE_SCHEMA,
         "failure": _FAILURE,
         "message": {**_MESSAGE, "description": "Text for the user when this rule blocks."},
         "rubric": {
@@ -216,6 +218,7 @@ SCHEMA: Final[dict[str, Any]] = {
                 }
             ),
             "stream": _STREAM,
+            "guards": GUARDS_SCHEMA,
             "select": _SELECT,
             "shadow": {
                 **_FILE,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
+from guardrail.policy.guards import Escalate, GuardSpec
 from guardrail.types import Action, ChannelKind, Direction, Role
 
 __all__ = [
@@ -217,6 +218,7 @@ class Rule:
         rubric: What violates the category in plain language, for one of the author's own.
         examples: Texts that show it.
         matchers: What puts a text into it by shape.
+        escalate: When a bigger guard is asked, or None.
     """
 
     category: str
@@ -235,6 +237,7 @@ class Rule:
     rubric: str | None = None
     examples: Examples = Examples()
     matchers: Matchers = Matchers()
+    escalate: Escalate | None = None
 
     @property
     def resolved(self) -> bool:
@@ -306,6 +309,7 @@ class Policy:
         sources: Every file that it was read from, those that it extends included.
         selections: Requests for which another policy is in force; the first that fits counts.
         shadow: A policy that judges the same texts for the record only, or None.
+        guards: Bigger guards by name, for the rules that escalate.
     """
 
     name: str
@@ -329,6 +333,7 @@ class Policy:
     sources: tuple[str, ...] = ()
     selections: tuple[Selection, ...] = ()
     shadow: Policy | None = None
+    guards: Mapping[str, GuardSpec] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
