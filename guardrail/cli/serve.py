@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from guardrail.cli import EXIT_BAD_FILE
@@ -10,7 +12,14 @@ __all__ = ["serve_command"]
 
 
 @click.command("serve", context_settings={"auto_envvar_prefix": "GUARDRAIL"})
-@click.option("-u", "--upstream", required=True, help="Base URL of the LLM API.")
+@click.option(
+    "-u", "--upstream", required=True, help="Base URL of the LLM API; or 'litellm' with --models."
+)
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    help="Aliases, providers and keys behind '--upstream litellm', as YAML.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=int, help="Port; 0 picks one.")
 @click.option(
@@ -58,6 +67,7 @@ __all__ = ["serve_command"]
 )
 def serve_command(
     upstream: str,
+    models: Path | None,
     host: str,
     port: int,
     policy: str,
@@ -79,6 +89,10 @@ def serve_command(
     guardrail serve --upstream https://api.openai.com
     OPENAI_BASE_URL=http://127.0.0.1:8000/v1 python my_app.py
 
+    \b
+    guardrail serve --upstream litellm --models models.yaml   # any provider LiteLLM knows
+    models: {fast: {model: openai/gpt-4o-mini, api_key: os.environ/OPENAI_API_KEY}}
+
     Every option can be set as a variable, such as GUARDRAIL_UPSTREAM. /health/live,
     /health/ready and /metrics are served beside the API.
     """
@@ -86,6 +100,7 @@ def serve_command(
     from guardrail.classifier.base import Sample
     from guardrail.policy import load_policy
     from guardrail.proxy import Announce, Settings, serve
+    from guardrail.proxy.models import load_models
     from guardrail.wire import RefusalStyle
 
     settings = Settings(
@@ -101,6 +116,7 @@ def serve_command(
         connect_timeout_s=connect_timeout_s,
         read_timeout_s=read_timeout_s,
         reload_s=reload_s,
+        models=load_models(models) if models else None,
     )
     loaded = load_policy(policy)
     classifier = load_classifier(bundle, threads=threads)

@@ -19,7 +19,7 @@ from guardrail.check import Checker
 from guardrail.errors import WireError
 from guardrail.policy import Policy
 from guardrail.proxy.settings import Announce, Settings
-from guardrail.proxy.upstream import UpstreamError, explain
+from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, explain
 from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
@@ -237,7 +237,7 @@ class Answer:
     async def relay(
         self,
         client: web.Request,
-        upstream: aiohttp.ClientResponse,
+        upstream: UpstreamAnswer,
         headers: Mapping[str, str],
     ) -> tuple[web.StreamResponse, Result]:
         """Relay an answer, checked.
@@ -286,7 +286,7 @@ class Answer:
         )
 
     async def _frames(
-        self, upstream: aiohttp.ClientResponse, stream: WireStream
+        self, upstream: UpstreamAnswer, stream: WireStream
     ) -> AsyncGenerator[Sequence[Frame], None]:
         """Yield the frames of a streamed answer, read by read."""
         try:
@@ -310,7 +310,7 @@ class Answer:
         yield readable(self.policy, [frame])
 
 
-async def _read_whole(upstream: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read_whole(upstream: UpstreamAnswer, limit: int) -> bytes:
     """Read a body of at most ``limit`` bytes, however it is compressed."""
     body = bytearray()
     try:

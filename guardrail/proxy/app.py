@@ -22,12 +22,13 @@ from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
 from guardrail.proxy.http import copy, gone, passing_body, read_body, respond, status_of
 from guardrail.proxy.litellm import answer_litellm
+from guardrail.proxy.litellm_upstream import LiteLLMUpstream
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
 from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
-from guardrail.proxy.upstream import Upstream, UpstreamError, forwardable
+from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
 from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
@@ -76,7 +77,11 @@ class Proxy:
         )
         self._no_rules = self.metrics.bypasses.labels("no_rules")
         self._no_path = self.metrics.bypasses.labels("path")
-        self.upstream = Upstream(settings)
+        self.upstream = (
+            Upstream(settings)
+            if settings.models is None
+            else LiteLLMUpstream(settings, settings.models)
+        )
         self.reloader = Reloader(self, settings.reload_s)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -186,7 +191,7 @@ class Proxy:
         exchange: _Exchange,
         client: web.Request,
         request: WireRequest,
-        upstream: aiohttp.ClientResponse,
+        upstream: UpstreamAnswer,
     ) -> web.StreamResponse:
         headers = forwardable(upstream.headers, drop=("content-length", "content-encoding"))
         headers.update(exchange.notices.headers(exchange.input))

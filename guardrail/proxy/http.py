@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from guardrail.errors import WireError
-from guardrail.proxy.upstream import explain
+from guardrail.proxy.upstream import UpstreamAnswer, explain
 from guardrail.wire import Reply
 
 __all__ = ["BodyError", "copy", "gone", "passing_body", "read_body", "respond", "status_of"]
@@ -86,7 +86,7 @@ def respond(reply: Reply, headers: dict[str, str]) -> web.Response:
 
 
 async def copy(
-    client: web.Request, upstream: aiohttp.ClientResponse, headers: object
+    client: web.Request, upstream: UpstreamAnswer, headers: object
 ) -> web.StreamResponse:
     """Copy an answer that is not checked, as it comes."""
     response = web.StreamResponse(status=upstream.status, headers=headers)  # type: ignore[arg-type]

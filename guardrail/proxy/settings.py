@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from yarl import URL
 
 from guardrail.errors import SettingsError
+from guardrail.proxy.models import Models
 from guardrail.wire.base import RefusalStyle
 
-__all__ = ["Announce", "Settings"]
+__all__ = ["LITELLM", "Announce", "Settings"]
+
+LITELLM: Final = "litellm"
+"""In place of an upstream's URL: every provider that LiteLLM knows."""
 
 
 class Announce(StrEnum):
@@ -26,7 +31,8 @@ class Settings:
     """Settings of the proxy.
 
     Args:
-        upstream: Base URL of the LLM API, with or without a path such as ``/v1``.
+        upstream: Base URL of the LLM API, with or without a path such as ``/v1``; or `LITELLM`.
+        models: What `LITELLM` serves; None with a URL.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         upstream_key: Sent upstream as ``Authorization: Bearer …`` (and ``x-api-key`` on the
@@ -56,8 +62,18 @@ class Settings:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 300.0
     reload_s: float = 2.0
+    models: Models | None = None
 
     def __post_init__(self) -> None:
+        if (self.upstream == LITELLM) != (self.models is not None):
+            raise SettingsError(
+                f"--models FILE goes with --upstream {LITELLM}, and each needs the other"
+            )
+        if self.models is None:
+            self._check_url()
+        self._check_numbers()
+
+    def _check_url(self) -> None:
         try:
             url = URL(self.upstream)
         except ValueError as error:
@@ -65,10 +81,12 @@ class Settings:
         if url.scheme not in ("http", "https") or not url.host:
             raise SettingsError(
                 f"--upstream: '{self.upstream}' is not an http(s) URL; "
-                "try https://api.openai.com or http://127.0.0.1:8080"
+                "try https://api.openai.com, http://127.0.0.1:8080 or litellm"
             )
         if url.query_string or url.fragment or url.user or url.password:
             raise SettingsError("--upstream: leave out user, password, query and fragment")
+
+    def _check_numbers(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"--port: {self.port} is not between 0 and 65535")
         for name in ("max_request_bytes", "max_response_bytes"):

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 from multidict import CIMultiDict
@@ -18,7 +18,7 @@ from yarl import URL
 from guardrail.proxy.settings import Settings
 from guardrail.relay import SourceFault
 
-__all__ = ["Upstream", "UpstreamError", "forwardable"]
+__all__ = ["Upstream", "UpstreamAnswer", "UpstreamError", "forwardable"]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -52,7 +52,8 @@ class UpstreamError(SourceFault):
     """The upstream could not be reached or broke off.
 
     Args:
-        kind: A stable word: ``refused``, ``timeout``, ``tls``, ``broken`` or ``too_large``.
+        kind: A stable word: ``refused``, ``timeout``, ``tls``, ``broken``, ``credentials``,
+            ``redirect`` or ``too_large``.
         status: The HTTP status for the client: 502 or 504.
         message: What happened, in words fit for the client.
     """
@@ -62,6 +63,37 @@ class UpstreamError(SourceFault):
         self.status = status
         self.message = message
         super().__init__(message)
+
+
+class Content(Protocol):
+    """The body of an answer."""
+
+    def iter_any(self) -> AsyncIterator[bytes]:
+        """Yield it in pieces, as they come."""
+
+
+class UpstreamAnswer(Protocol):
+    """What the proxy reads of an answer: `aiohttp.ClientResponse` has it, and others may."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers as they came."""
+
+    @property
+    def content_type(self) -> str:
+        """Media type without its parameters."""
+
+    @property
+    def content(self) -> Content:
+        """The body, unread."""
 
 
 def forwardable(headers: Mapping[str, str], *, drop: Iterable[str] = ()) -> CIMultiDict[str]:
@@ -140,7 +172,7 @@ class Upstream:
         body: Any,
         *,
         decode: bool,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[UpstreamAnswer]:
         """Send a request and wait for the head of the answer.
 
         Args:
