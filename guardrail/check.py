@@ -249,8 +249,9 @@ class Checker:
         model = self.classifier.model_id
         if len(scope.samples) > MAX_TEXTS:
             return decide_failure(policy, Direction.INPUT, Role.TEXT, "too_large", model)
-        checks = (self.check(policy, Direction.INPUT, segment) for segment in scope.samples)
-        verdicts = await asyncio.gather(*checks)
+        checks = [self.check(policy, Direction.INPUT, segment) for segment in scope.samples]
+        # One text, the usual case, is spared a task of its own.
+        verdicts = [await checks[0]] if len(checks) == 1 else await asyncio.gather(*checks)
         if opaque:
             verdicts.append(decide_failure(policy, Direction.INPUT, Role.TEXT, "unreadable", model))
         return worst(verdicts or [decide_skipped(policy, Direction.INPUT, model)])
@@ -289,7 +290,8 @@ class Checker:
             raise CheckError("too much text waits for the classifier", reason="overload")
         futures = [self._submit(piece, classifier) for piece in pieces(sample)]
         try:
-            return merge(await asyncio.gather(*futures), len(sample.text))
+            found = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
+            return merge(found, len(sample.text))
         finally:
             for future in futures:
                 future.cancel()
