@@ -60,6 +60,16 @@ _STEPS_OF_BAR = 1000
     type=click.Path(path_type=Path, dir_okay=False),
     help="Labelled JSONL of other sources, only to be measured; may be given more than once.",
 )
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="checkpoint.pt of an earlier run, whose weights to begin with.",
+)
+@click.option(
+    "--doubtful",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Rows to leave out, from: python -m guardrail.train.clean.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --work.")
 @click.option("--seed", default=7, show_default=True, help="Seed of weights and data order.")
 @click.option("--threads", type=click.IntRange(1, 256), help="CPU threads; default one for each.")
@@ -72,6 +82,8 @@ def train_command(
     base: Path | None,
     corpus: Path | None,
     gauge: tuple[Path, ...],
+    init: Path | None,
+    doubtful: Path | None,
     resume: bool,
     seed: int,
     threads: int | None,
@@ -101,7 +113,16 @@ def train_command(
     )
     folder = work or out.with_name(out.name + ".work")
     settings = TrainSettings(
-        files, out, folder, base, corpus or CORPUS, fit=fit, resume=resume, gauge=gauge
+        files,
+        out,
+        folder,
+        base,
+        corpus or CORPUS,
+        fit=fit,
+        resume=resume,
+        gauge=gauge,
+        init=init,
+        doubtful=doubtful,
     )
     run_with_bar(settings)
 

@@ -57,6 +57,24 @@ def _hidden(text: str, rng: Random) -> str:
     return "".join(c + rng.choice(_HIDDEN) if rng.random() < 0.08 else c for c in text)
 
 
+_OPENINGS = (
+    "hi, ", "hey, ", "hello! ", "Quick question: ", "please ", "pls ", "ok so ", "um, ",
+    "Be honest. ", "Question for you: ", "Sorry if this is odd, but ", "lol ", "one more: ",
+    "Good morning. ", "I was wondering: ", "serious question - ", "so ", "well, ",
+)  # fmt: skip
+_ENDINGS = (
+    " thanks!", " thx", " please", " asap", " Thank you in advance.", " :)", " lol", " plz",
+    " Keep it short.", " In detail, please.", " Step by step.", " any ideas?", "...", "!!",
+)  # fmt: skip
+
+
+def _chatty(text: str, rng: Random) -> str:
+    opening = rng.choice(_OPENINGS) if rng.random() < 0.6 else ""
+    ending = rng.choice(_ENDINGS) if rng.random() < 0.6 else ""
+    body = text[:1].lower() + text[1:] if opening and rng.random() < 0.5 else text
+    return opening + body + ending
+
+
 def _spaced(text: str, rng: Random) -> str:
     words = text.split(" ")
     for _ in range(max(1, len(words) // 8)):
@@ -74,6 +92,7 @@ AUGMENTATIONS: dict[str, tuple[float, Callable[[str, Random], str]]] = {
     "confusables": (0.6, _alike),
     "zero_width": (0.6, _hidden),
     "spacing": (0.8, _spaced),
+    "chatty": (4.0, _chatty),
 }
 """Name to (relative frequency, function)."""
 

@@ -42,7 +42,7 @@ class BatchSettings:
     long_share: float = 0.25
     augment_share: float = 0.13
     crop_share: float = 0.12
-    block_share: float = 0.25
+    block_share: float = 0.45
     pool_batches: int = 24
 
 

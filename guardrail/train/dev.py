@@ -1,10 +1,12 @@
-"""The development set: held-out rows, held-out corpus families, held-out wrappers."""
+"""The development set: held-out rows, corpus families, wrappers and injected documents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from random import Random
 
 from guardrail.train.corpus import Line, Wrapper, corpus_example, expansions
+from guardrail.train.inject import Injector
 from guardrail.train.mixture import Mixture, Shares
 from guardrail.train.rows import Example, Row, example
 
@@ -12,6 +14,7 @@ __all__ = ["dev_examples"]
 
 SLOT_FILLINGS = 2
 WRAPPED = 400
+INJECTED = 200
 
 
 def dev_examples(
@@ -23,7 +26,7 @@ def dev_examples(
         rows: Rows of any split; those of ``dev`` are used.
         lines: Every corpus line; those of held-out families are used, slots filled twice.
         wrappers: Every wrapper; held-out ones go around held-out requests.
-        seed: Seed of the wrapped part.
+        seed: Seed of the wrapped and the injected part.
 
     Returns:
         The examples, those without any known target left out.
@@ -41,4 +44,8 @@ def dev_examples(
         only = Shares(corpus=0.0, benign=0.0, wrapped=1.0)
         mixture = Mixture(held, ours, around, seed, only)
         wrapped = [mixture.draw() for _ in range(WRAPPED)]
+    injector = Injector(held, ours)
+    if injector.ready:
+        rng = Random(seed)  # noqa: S311
+        wrapped.extend(injector.draw(rng) for _ in range(INJECTED))
     return [e for e in [*held, *twins, *wrapped] if (e.weights >= 0.99).any()]

@@ -38,6 +38,8 @@ class FitSettings:
         warmup: Share of the budget in which the rate rises.
         weight_decay: AdamW's, on matrices only.
         category_weight: Weight of the category losses beside the overall one.
+        positive_weight: Factor on top for a category that is there: most are rare, and the
+            calibration takes back what this adds to the probabilities.
         nominal_examples: Batch size that the loss is scaled to.
         average_decay: Decay of the exponential moving average of the weights.
         checkpoint_minutes: Time between checkpoints.
@@ -54,6 +56,7 @@ class FitSettings:
     warmup: float = 0.05
     weight_decay: float = 0.01
     category_weight: float = 0.3
+    positive_weight: float = 2.0
     nominal_examples: int = 64
     average_decay: float = 0.995
     checkpoint_minutes: float = 3.0
@@ -107,7 +110,8 @@ def loss_of(
 ) -> Tensor:
     """Masked binary cross-entropy of one batch.
 
-    The overall output counts once and each category ``category_weight`` times. The sum is
+    The overall output counts once and each category ``category_weight`` times, more where it
+    is there. The sum is
     scaled by the root of the batch's size times the nominal one, a compromise between equal
     steps and equal examples, since batches of long texts hold few.
 
@@ -123,6 +127,7 @@ def loss_of(
     each = functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none")
     weights = batch.weights.clone()
     weights[:, 1:] *= settings.category_weight
+    weights[:, 1:] *= 1.0 + (settings.positive_weight - 1.0) * batch.targets[:, 1:]
     return (each * weights).sum() / ((whole or len(logits)) * settings.nominal_examples) ** 0.5
 
 

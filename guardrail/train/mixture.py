@@ -1,13 +1,15 @@
-"""Draws training examples: sources balanced by temperature, corpus twins, wrapped requests."""
+"""Draws training examples: balanced sources, corpus twins, wrapped requests, injected documents."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from guardrail.train.corpus import BENIGN, Line, Wrapper, corpus_example, fill, wrap
+from guardrail.train.inject import Injector
 from guardrail.train.rows import INDEX, Example
 from guardrail.types import UNSAFE
 
@@ -36,6 +38,30 @@ EMPHASIS = {
     "gpteacher_codegen": 0.6,
     "cyberseceval_interpreter": 0.6,
     "tensor_trust": 0.7,
+    "deepset_prompt_injections": 2.0,
+    "bastioncorpus": 1.5,
+    "bipia_train": 1.5,
+}
+
+# How much more often a key's lines are drawn than their number says: the keys that the rows say
+# next to nothing of, and that came out worst.
+KEY_EMPHASIS = {
+    "intellectual_property": 1.8,
+    "self_harm": 1.8,
+    "defamation": 1.8,
+    "hate": 1.5,
+    "harassment": 1.5,
+    "misinformation": 1.6,
+    "indiscriminate_weapons": 1.4,
+    "prompt_injection": 1.6,
+    "jailbreak": 1.2,
+    "sexual_content": 1.4,
+    "violence_graphic": 1.3,
+    "privacy": 1.3,
+    "elections": 1.3,
+    "specialized_advice": 1.3,
+    "fraud_scam": 1.2,
+    "profanity_toxicity": 0.7,
 }
 
 CORE_CHARS = 250
@@ -53,11 +79,13 @@ class Shares:
         corpus: Violating and allowed twins, straight.
         benign: Lines of the benign file.
         wrapped: Requests inside a wrapper or a jailbreak template.
+        injected: Documents with an order to the model, or a harmless aside, put in.
     """
 
-    corpus: float = 0.25
-    benign: float = 0.09
-    wrapped: float = 0.08
+    corpus: float = 0.36
+    benign: float = 0.08
+    wrapped: float = 0.09
+    injected: float = 0.03
 
 
 class _Cycle:
@@ -101,7 +129,8 @@ class Mixture:
         self._wrappers = wrappers
         self._shares = shares or Shares()
         self._groups, self._group_weights = self._group(examples)
-        self._twins = self._by_side(lines)
+        self._twins, self._twin_weights = self._by_side(lines)
+        self._injector = Injector(examples, lines)
         # A template is worth several lines: each reading fills it anew.
         benign = [
             n
@@ -112,6 +141,7 @@ class Mixture:
         self._benign = _Cycle(benign, self._rng)
         self._cores = self._find_cores()
         self._templates = [e.text for e in examples if SLOT in e.text]
+        self._ways = self._find_ways()
 
     def _group(self, examples: Sequence[Example]) -> tuple[list[_Cycle], list[float]]:
         members: dict[str, list[int]] = defaultdict(list)
@@ -124,12 +154,16 @@ class Mixture:
         ]
         return [_Cycle(items, self._rng) for items in members.values()], weights
 
-    def _by_side(self, lines: Sequence[Line]) -> list[_Cycle]:
+    def _by_side(self, lines: Sequence[Line]) -> tuple[list[_Cycle], list[float]]:
         members: dict[tuple[str, bool], list[int]] = defaultdict(list)
         for number, line in enumerate(lines):
             if line.key != BENIGN:
                 members[line.key, line.violates].append(number)
-        return [_Cycle(items, self._rng) for items in members.values()]
+        weights = [
+            len(items) ** TEMPERATURE * KEY_EMPHASIS.get(key, 1.0)
+            for (key, _), items in members.items()
+        ]
+        return [_Cycle(items, self._rng) for items in members.values()], weights
 
     def _find_cores(self) -> dict[bool, list[Example | Line]]:
         cores: dict[bool, list[Example | Line]] = {True: [], False: []}
@@ -163,16 +197,37 @@ class Mixture:
     def draw(self) -> Example:
         """Draw one example."""
         at = self._rng.random()
-        shares = self._shares
+        for share, draw in self._ways:
+            if at < share:
+                return draw()
+            at -= share
+        return self._row()
+
+    def _find_ways(self) -> list[tuple[float, Callable[[], Example]]]:
+        """Ways to draw that the data allows, each with its share."""
+        s = self._shares
         can_wrap = self._wrappers and (self._cores[True] or self._cores[False])
-        if can_wrap and at < shares.wrapped:
-            return self._wrapped()
-        if self._twins and at < shares.wrapped + shares.corpus:
-            line = self._lines[self._rng.choice(self._twins).draw()]
-            return corpus_example(line, *fill(line, self._rng))
-        if self._benign.items and at < shares.wrapped + shares.corpus + shares.benign:
-            line = self._lines[self._benign.draw()]
-            return corpus_example(line, *fill(line, self._rng))
+        return [
+            (share, draw)
+            for share, draw, possible in (
+                (s.wrapped, self._wrapped, can_wrap),
+                (s.corpus, self._twin, self._twins),
+                (s.benign, self._harmless, self._benign.items),
+                (s.injected, partial(self._injector.draw, self._rng), self._injector.ready),
+            )
+            if possible
+        ]
+
+    def _twin(self) -> Example:
+        (cycle,) = self._rng.choices(self._twins, self._twin_weights)
+        line = self._lines[cycle.draw()]
+        return corpus_example(line, *fill(line, self._rng))
+
+    def _harmless(self) -> Example:
+        line = self._lines[self._benign.draw()]
+        return corpus_example(line, *fill(line, self._rng))
+
+    def _row(self) -> Example:
         (cycle,) = self._rng.choices(self._groups, self._group_weights)
         return self._examples[cycle.draw()]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["EncoderConfig", "GuardModel", "base_folder", "load_base"]
+from guardrail.errors import DataError
+
+__all__ = ["EncoderConfig", "GuardModel", "base_folder", "load_base", "load_weights"]
 
 
 _BYTES = np.random.default_rng(0)
@@ -279,3 +282,22 @@ def load_base(folder: Path, outputs: tuple[str, ...], dropout: float = 0.1) -> G
     if lost or unexpected:
         raise ValueError(f"{folder}: not a BERT encoder: missing {lost}, unknown {unexpected}")
     return model
+
+
+def load_weights(model: GuardModel, path: Path) -> None:
+    """Give a network the averaged weights of an earlier run.
+
+    Args:
+        model: A network of the same outputs and sizes; changed in place.
+        path: The run's ``checkpoint.pt``.
+
+    Raises:
+        DataError: The file is none, or is of a network of other outputs or sizes.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["average"])
+    except (OSError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+        raise DataError(
+            f"{path}: not a checkpoint of this network ({error}); pass a run's checkpoint.pt"
+        ) from error

@@ -72,6 +72,11 @@ PLAIN = frozenset(
 )
 PLAIN_WEIGHT = 0.3
 
+# Prompts of these sources that are harmless although many are framed like attacks: nothing that a
+# model should refuse is asked for, so that blocking them as jailbreaks would be wrong.
+FRAMED = frozenset(["wildguardmix_train"])
+FRAMED_WEIGHT = 0.5
+
 # Toxic comments without an overall label: moderation rules count most of them, not all.
 TOXIC_UNSAFE_WEIGHT = {"paradetox": 0.3, "paradetox_cannot_rewrite": 0.4}
 
@@ -179,6 +184,8 @@ def example(row: Row) -> Example:
             _set(targets, weights, (k for k in KEYS if k not in close), 0.0, TOPICAL_FAR_WEIGHT)
             _set(targets, weights, KEYS, 0.0, TOPICAL_NEAR_WEIGHT)
         _set(targets, weights, RARE, 0.0, RARE_WEIGHT)
+    if row.source in FRAMED and row.unsafe == 0:
+        _set(targets, weights, ("jailbreak",), 0.0, FRAMED_WEIGHT)
     if row.source in PLAIN:
         _set(targets, weights, ("prompt_injection", "jailbreak"), 0.0, PLAIN_WEIGHT)
     group = f"{row.source}/{row.role}"

@@ -21,12 +21,13 @@ from guardrail.evaluate.run import score_rows
 from guardrail.train.batches import Batcher, BatchSettings
 from guardrail.train.build import NAME, build
 from guardrail.train.card import card
+from guardrail.train.clean import read_doubtful
 from guardrail.train.corpus import CORPUS, Line, Wrapper, read_corpus, read_wrappers
 from guardrail.train.dev import dev_examples
 from guardrail.train.fit import FitSettings, Progress, fit, keep_memory
 from guardrail.train.gate import cross_fitted, quantisation_cost
 from guardrail.train.mixture import Mixture
-from guardrail.train.model import GuardModel, base_folder, load_base
+from guardrail.train.model import GuardModel, base_folder, load_base, load_weights
 from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
 
 __all__ = ["Report", "TrainSettings", "finish", "train"]
@@ -58,6 +59,8 @@ class TrainSettings:
         resume: Whether to go on from a checkpoint in ``work``.
         gauge: Labelled files of other sources, which nothing is fitted on: they are only
             measured, and tell how the model fares elsewhere.
+        init: Weights of an earlier run to begin with: its ``checkpoint.pt``.
+        doubtful: Rows that are not fitted on, as `guardrail.train.clean` lists them.
     """
 
     data: tuple[Path, ...]
@@ -69,6 +72,8 @@ class TrainSettings:
     batches: BatchSettings = field(default_factory=BatchSettings)
     resume: bool = False
     gauge: tuple[Path, ...] = ()
+    init: Path | None = None
+    doubtful: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,10 @@ def train(
     lines, wrappers = read_corpus(settings.corpus), read_wrappers(settings.corpus)
     base = settings.base or base_folder()
     device = _prepare(settings)
-    model = load_base(base, OUTPUTS).to(device)
+    model = load_base(base, OUTPUTS)
+    if settings.init is not None:
+        load_weights(model, settings.init)
+    model.to(device)
     model.fused = device.type == "cuda"
     batches = _batches(settings, base, rows, lines, wrappers)
     progress = fit(
@@ -236,7 +244,8 @@ def _batches(
     lines: Sequence[Line],
     wrappers: Sequence[Wrapper],
 ) -> Any:
-    examples = [example(row) for row in rows if row.split == "train"]
+    doubtful = frozenset() if settings.doubtful is None else read_doubtful(settings.doubtful)
+    examples = [example(r) for r in rows if r.split == "train" and r.id not in doubtful]
     if not any(e.weights.any() for e in examples):
         raise DataError(f"{settings.data[0]}: no labelled row of split train")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))

@@ -19,7 +19,7 @@ TEXT = "How do I bake a chocolate cake for eleven guests without an oven?"
 def test_any_text_survives(text: str, seed: int) -> None:
     result = augment(text, Random(seed))
     assert result
-    assert len(result) <= 3 * len(text) + 8
+    assert len(result) <= 3 * len(text) + 60
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
