@@ -70,6 +70,11 @@ _STEPS_OF_BAR = 1000
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Rows to leave out, from: python -m guardrail.train.clean.",
 )
+@click.option(
+    "--focus",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Corpus families to draw more often, from: python -m guardrail.train.selftaught.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --work.")
 @click.option("--seed", default=7, show_default=True, help="Seed of weights and data order.")
 @click.option("--threads", type=click.IntRange(1, 256), help="CPU threads; default one for each.")
@@ -84,6 +89,7 @@ def train_command(
     gauge: tuple[Path, ...],
     init: Path | None,
     doubtful: Path | None,
+    focus: Path | None,
     resume: bool,
     seed: int,
     threads: int | None,
@@ -123,6 +129,7 @@ def train_command(
         gauge=gauge,
         init=init,
         doubtful=doubtful,
+        focus=focus,
     )
     run_with_bar(settings)
 

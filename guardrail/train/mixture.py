@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -64,6 +64,9 @@ KEY_EMPHASIS = {
     "profanity_toxicity": 0.7,
 }
 
+FOCUS_TIMES = 3
+"""How often a line of a family in focus is there for each other line."""
+
 CORE_CHARS = 250
 """Longest request that is put into a wrapper."""
 
@@ -113,6 +116,7 @@ class Mixture:
         wrappers: Wrappers of the training families.
         seed: Seed of every draw.
         shares: How much of what.
+        focus: Families, by key and name, that the model gets wrong: drawn more often.
     """
 
     def __init__(
@@ -122,6 +126,7 @@ class Mixture:
         wrappers: Sequence[Wrapper],
         seed: int,
         shares: Shares | None = None,
+        focus: Collection[tuple[str, str]] = (),
     ) -> None:
         self._rng = Random(seed)  # noqa: S311
         self._examples = examples
@@ -129,7 +134,7 @@ class Mixture:
         self._wrappers = wrappers
         self._shares = shares or Shares()
         self._groups, self._group_weights = self._group(examples)
-        self._twins, self._twin_weights = self._by_side(lines)
+        self._twins, self._twin_weights = self._by_side(lines, focus)
         self._injector = Injector(examples, lines)
         # A template is worth several lines: each reading fills it anew.
         benign = [
@@ -154,11 +159,14 @@ class Mixture:
         ]
         return [_Cycle(items, self._rng) for items in members.values()], weights
 
-    def _by_side(self, lines: Sequence[Line]) -> tuple[list[_Cycle], list[float]]:
+    def _by_side(
+        self, lines: Sequence[Line], focus: Collection[tuple[str, str]]
+    ) -> tuple[list[_Cycle], list[float]]:
         members: dict[tuple[str, bool], list[int]] = defaultdict(list)
         for number, line in enumerate(lines):
             if line.key != BENIGN:
-                members[line.key, line.violates].append(number)
+                times = FOCUS_TIMES if (line.key, line.family) in focus else 1
+                members[line.key, line.violates].extend([number] * times)
         weights = [
             len(items) ** TEMPERATURE * KEY_EMPHASIS.get(key, 1.0)
             for (key, _), items in members.items()

@@ -29,6 +29,7 @@ from guardrail.train.gate import cross_fitted, quantisation_cost
 from guardrail.train.mixture import Mixture
 from guardrail.train.model import GuardModel, base_folder, load_base, load_weights
 from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
+from guardrail.train.selftaught import read_focus
 
 __all__ = ["Report", "TrainSettings", "finish", "train"]
 
@@ -61,6 +62,7 @@ class TrainSettings:
             measured, and tell how the model fares elsewhere.
         init: Weights of an earlier run to begin with: its ``checkpoint.pt``.
         doubtful: Rows that are not fitted on, as `guardrail.train.clean` lists them.
+        focus: Corpus families to draw more often, as `guardrail.train.selftaught` lists them.
     """
 
     data: tuple[Path, ...]
@@ -74,6 +76,7 @@ class TrainSettings:
     gauge: tuple[Path, ...] = ()
     init: Path | None = None
     doubtful: Path | None = None
+    focus: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,7 @@ def _batches(
         [line for line in lines if not line.dev],
         [wrapper for wrapper in wrappers if not wrapper.dev],
         seed,
+        focus=frozenset() if settings.focus is None else read_focus(settings.focus),
     )
     return iter(Batcher(iter(mixture), tokenizer, settings.batches, seed))
 

@@ -150,3 +150,38 @@ def test_data_without_a_dev_split_is_refused(
     )
     with pytest.raises(DataError, match="no row has split dev"):
         train(settings)
+
+
+def test_a_run_begins_with_the_weights_of_another(
+    trained: tuple[TrainSettings, Report], tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        trained[0],
+        init=trained[0].work / "checkpoint.pt",
+        work=tmp_path / "work",
+        out=tmp_path / "bundle",
+        fit=dataclasses.replace(FIT, steps=1, rate=0.0, head_rate=0.0),
+    )
+    again = next(m for m in train(settings).measured if m.slice == "overall")
+    assert again.auprc.value > 0.85
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    from guardrail.train.model import EncoderConfig, GuardModel, load_weights
+
+    wrong = tmp_path / "wrong.pt"
+    model = GuardModel(EncoderConfig(160, 32, 2, 4, 64), ("unsafe",))
+    for content in ({"model": {}}, {"average": {"x": torch.zeros(1)}}):
+        torch.save(content, wrong)
+        with pytest.raises(DataError, match=r"wrong\.pt: not a checkpoint"):
+            load_weights(model, wrong)
+
+
+def test_doubtful_rows_are_not_fitted_on(
+    trained: tuple[TrainSettings, Report], tmp_path: Path
+) -> None:
+    doubtful = tmp_path / "doubtful.jsonl"
+    doubtful.write_text("".join(f'{{"id": "{n}"}}\n' for n in range(300)))
+    settings = dataclasses.replace(trained[0], doubtful=doubtful)
+    with pytest.raises(DataError, match="no labelled row of split train"):
+        train(settings)
