@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from guardrail.train.batches import Batch
 from guardrail.train.model import GuardModel
+from guardrail.train.rubrics import RubricBank
 
 __all__ = ["FitSettings", "Progress", "fit", "keep_memory", "loss_of", "rate_at"]
 
@@ -176,6 +177,7 @@ def fit(
     *,
     resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
+    rubrics: RubricBank | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Progress:
     """Fit a network, which then holds the averaged weights.
@@ -187,6 +189,7 @@ def fit(
         folder: Where checkpoints go (``checkpoint.pt``).
         resume: Whether to go on from the checkpoint there, if there is one.
         on_step: Called after each step.
+        rubrics: What the rubric head is fitted on; None leaves it as it is.
         clock: Seconds; for the budget.
 
     Returns:
@@ -219,7 +222,8 @@ def fit(
             break
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate_at(share, settings.warmup)
-        loss = _step(model, optimizer, batch.to(device), settings, pool)
+        asked = None if rubrics is None else rubrics.draw(model)
+        loss = _step(model, optimizer, batch.to(device), settings, pool, asked)
         tokens += batch.input_ids.numel()
         average.update(model, progress.step)
         speed = tokens / max(clock() - started, 1e-9)
@@ -241,8 +245,12 @@ def _share(s: FitSettings, step: int, elapsed_s: float) -> float:
     return step / s.steps if s.steps is not None else elapsed_s / (60 * s.minutes)
 
 
+Asked = tuple[Tensor, list[int]]
+"""Embeddings of rubrics, and the output that each asks for."""
+
+
 def _gradients(
-    model: GuardModel, batch: Batch, s: FitSettings, whole: int
+    model: GuardModel, batch: Batch, s: FitSettings, whole: int, asked: Asked | None = None
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Loss and gradients of one part of a batch of ``whole`` examples."""
     device = batch.input_ids.device.type
@@ -251,8 +259,24 @@ def _gradients(
         states = model.states(batch.input_ids, batch.token_type_ids, batch.visible)
     logits, _, _ = model.judge(states, batch.pool_mask)
     loss = loss_of(logits, batch, s, whole)
+    told = loss.detach()
+    if asked is not None:
+        loss = loss + _rubric_loss(model, states, batch, s, whole, asked)
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    return float(loss.detach()), gradients
+    return float(told), gradients
+
+
+def _rubric_loss(
+    model: GuardModel, states: Tensor, batch: Batch, s: FitSettings, whole: int, asked: Asked
+) -> Tensor:
+    """Loss of the rubric head; the encoder does not feel it, only the head learns."""
+    embeddings, columns = asked
+    states = model.head_dropout(states.detach().float())
+    logits = model.judge_rubrics(states, batch.pool_mask, embeddings)
+    targets = batch.targets[:, columns]
+    weights = batch.weights[:, columns] * (1.0 + (s.positive_weight - 1.0) * targets)
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (each * weights).sum() / (whole * s.nominal_examples) ** 0.5
 
 
 def _step(
@@ -261,6 +285,7 @@ def _step(
     batch: Batch,
     s: FitSettings,
     pool: ThreadPoolExecutor | None = None,
+    asked: Asked | None = None,
 ) -> float:
     """One step. With a pool, each of its threads takes a part of the batch.
 
@@ -269,10 +294,10 @@ def _step(
     """
     whole = len(batch.targets)
     if pool is None:
-        results = [_gradients(model, batch, s, whole)]
+        results = [_gradients(model, batch, s, whole, asked)]
     else:
         parts = [batch.rows(slice(n, None, s.threads)) for n in range(min(s.threads, whole))]
-        results = list(pool.map(lambda part: _gradients(model, part, s, whole), parts))
+        results = list(pool.map(lambda part: _gradients(model, part, s, whole, asked), parts))
     for number, parameter in enumerate(model.parameters()):
         found = [grads[number] for _, grads in results if grads[number] is not None]
         parameter.grad = functools.reduce(Tensor.add_, found) if found else None

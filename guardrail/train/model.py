@@ -160,6 +160,9 @@ class GuardModel(nn.Module):  # type: ignore[misc]
         self.layers = nn.ModuleList(_Layer(config, dropout) for _ in range(config.layers))
         self.head_query = nn.Linear(config.hidden, len(outputs), bias=False)
         self.head_value = nn.Linear(config.hidden, len(outputs))
+        self.head_rubric_query = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.head_rubric_value = nn.Linear(config.hidden, config.hidden, bias=False)
+        self.head_rubric_offset = nn.Linear(config.hidden, 1)
         self.head_dropout = _Dropout(dropout)
         self.apply(_initialise)
 
@@ -193,6 +196,30 @@ class GuardModel(nn.Module):  # type: ignore[misc]
         logits = token_logits.sum(dim=1) + self.head_value.bias
         embedding = (states * judged).sum(dim=1) / judged.sum(dim=1).clamp(min=1.0)
         return logits, embedding, token_logits
+
+    def judge_rubrics(self, states: Tensor, pool_mask: Tensor, rubrics: Tensor) -> Tensor:
+        """Judge token states by rubrics: the same pooling, with a query made from each rubric.
+
+        With ``r`` the rubric's embedding, scaled to a mean square of 1,
+        ``z = sum_t softmax_t(Q r . h_t / sqrt(d)) * (V r . h_t) / sqrt(d) + c . r + b``.
+
+        Args:
+            states: float32 (batch, length, hidden).
+            pool_mask: int64 (batch, length); 1 marks the judged tokens.
+            rubrics: float32 (rubrics, hidden), embeddings of rubric texts.
+
+        Returns:
+            float32 (batch, rubrics), logits.
+        """
+        root = self.config.hidden**0.5
+        size = rubrics.square().mean(dim=-1, keepdim=True).clamp(min=1e-6).sqrt()
+        rubrics = rubrics / size
+        judged = pool_mask.to(torch.float32).unsqueeze(-1)
+        queries = torch.matmul(states, self.head_rubric_query(rubrics).transpose(0, 1)) / root
+        weights = functional.softmax(queries + (1.0 - judged) * -10000.0, dim=1)
+        values = torch.matmul(states, self.head_rubric_value(rubrics).transpose(0, 1)) / root
+        offsets = self.head_rubric_offset(rubrics).transpose(0, 1)
+        return cast("Tensor", (weights * values).sum(dim=1) + offsets)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, pool_mask: Tensor
@@ -296,7 +323,9 @@ def load_weights(model: GuardModel, path: Path) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["average"])
+        lost = model.load_state_dict(state["average"], strict=False)
+        if lost.unexpected_keys or any("head_rubric" not in name for name in lost.missing_keys):
+            raise KeyError(f"missing {lost.missing_keys}, unknown {lost.unexpected_keys}")
     except (OSError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         raise DataError(
             f"{path}: not a checkpoint of this network ({error}); pass a run's checkpoint.pt"

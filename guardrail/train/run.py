@@ -29,6 +29,7 @@ from guardrail.train.gate import cross_fitted, quantisation_cost
 from guardrail.train.mixture import Mixture
 from guardrail.train.model import GuardModel, base_folder, load_base, load_weights
 from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
+from guardrail.train.rubrics import RubricBank
 from guardrail.train.selftaught import read_focus
 
 __all__ = ["Report", "TrainSettings", "finish", "train"]
@@ -122,8 +123,15 @@ def train(
     model.to(device)
     model.fused = device.type == "cuda"
     batches = _batches(settings, base, rows, lines, wrappers)
+    bank = _rubrics(settings, base, lines)
     progress = fit(
-        model, batches, settings.fit, settings.work, resume=settings.resume, on_step=on_step
+        model,
+        batches,
+        settings.fit,
+        settings.work,
+        resume=settings.resume,
+        on_step=on_step,
+        rubrics=bank,
     )
     model.to("cpu")
     provenance = {
@@ -240,6 +248,18 @@ def _prepare(settings: TrainSettings) -> torch.device:
     return torch.device("cpu")
 
 
+def _tokenizer(base: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _rubrics(settings: TrainSettings, base: Path, lines: Sequence[Line]) -> RubricBank:
+    ours = [line for line in lines if not line.dev]
+    return RubricBank(ours, _tokenizer(base), settings.fit.seed)
+
+
 def _batches(
     settings: TrainSettings,
     base: Path,
@@ -251,9 +271,7 @@ def _batches(
     examples = [example(r) for r in rows if r.split == "train" and r.id not in doubtful]
     if not any(e.weights.any() for e in examples):
         raise DataError(f"{settings.data[0]}: no labelled row of split train")
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = _tokenizer(base)
     # A resumed run must not draw again what it has already seen.
     seed = settings.fit.seed + _steps_done(settings)
     mixture = Mixture(
