@@ -162,7 +162,7 @@ def worklist(
             label = "violates" if line.violates else "allowed"
             told = {"label": label, "role": line.role, "text": line.text, "p": round(chance, 3)}
             families[name].append((abs(chance - limits[line.key]), told))
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "key": key,
             "family": family,

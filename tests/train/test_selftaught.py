@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from guardrail.classifier.base import Sample
 from guardrail.taxonomy import KEYS
 from guardrail.train.corpus import Line
-from guardrail.train.mixture import Mixture
+from guardrail.train.mixture import Mixture, Shares
 from guardrail.train.selftaught import judge, main, read_focus, score_round, table, worklist
 from guardrail.types import Coverage, Scores
 from tests.train import toys
@@ -69,7 +69,8 @@ def test_a_round_measures_held_out_families() -> None:
 def test_families_in_focus_are_drawn_more_often(tmp_path: Path) -> None:
     file = tmp_path / "worklist.jsonl"
     file.write_text(json.dumps({"key": "drugs", "family": WRONG}) + "\n")
-    mixture = Mixture([], LINES, [], 1, focus=read_focus(file))
+    twins = Shares(corpus=1.0, benign=0.0, wrapped=0.0, injected=0.0)
+    mixture = Mixture([], LINES, [], 1, twins, read_focus(file))
     drawn = [mixture.draw().text.split()[1] for _ in range(3000)]
     assert drawn.count(WRONG.removeprefix("f")) > 2 * len(drawn) / 80
 
