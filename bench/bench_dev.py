@@ -1,0 +1,93 @@
+"""Bundles on the development set, key by key: AUPRC, and calibration error cross-fitted.
+
+    python bench/bench_dev.py --data open.jsonl.gz [--bundle DIR ...] [--every 1]
+
+Needs the extra `train`. The set is what a training calibrates on: the dev rows of the data, the
+held-out families of the contrast corpus, held-out requests in held-out wrappers, held-out orders
+in held-out documents. Each bundle is calibrated anew on one half and measured on the other.
+Prints Markdown, columns for each bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrail.classifier.bundle import Bundle
+from guardrail.classifier.encoder import EncoderClassifier
+from guardrail.evaluate.metrics import average_precision, ece, recall_at_fpr
+from guardrail.taxonomy import KEYS
+from guardrail.train.build import as_samples, score_logits
+from guardrail.train.corpus import read_corpus, read_wrappers
+from guardrail.train.dev import dev_examples
+from guardrail.train.gate import cross_fitted
+from guardrail.train.rows import Example, read_rows
+from guardrail.types import UNSAFE
+
+INJECTION = "prompt_injection"
+LENGTHS = (0, 50, 100, 200, 400, 800, 1600, 1 << 30)
+"""Edges of the length buckets, in characters."""
+
+
+def slices(dev: Sequence[Example]) -> dict[str, tuple[str, NDArray[np.bool_]]]:
+    """Return for each slice the output that is measured, and its rows."""
+    roles = np.array([e.role for e in dev])
+    groups = np.array([e.group for e in dev])
+    sizes = np.array([len(e.text) for e in dev])
+    every = np.ones(len(dev), dtype=bool)
+    found: dict[str, tuple[str, NDArray[np.bool_]]] = {"overall": (UNSAFE, every)}
+    found |= {f"role {r}": (UNSAFE, roles == r) for r in ("user", "assistant", "text")}
+    found |= {"requests in wrappers": (UNSAFE, groups == "wrapped/user")}
+    found |= {key: (key, every) for key in KEYS}
+    found["documents with and without an order"] = (INJECTION, groups == "injected/text")
+    found["injection, role text"] = (INJECTION, (roles == "text") & (groups != "injected/text"))
+    found["injection, role user"] = (INJECTION, roles == "user")
+    for low, high in pairwise(LENGTHS):
+        here = (sizes >= low) & (sizes < high)
+        found[f"{low} to {high} characters" if high < 1 << 30 else f"from {low}"] = (UNSAFE, here)
+    return found
+
+
+def _columns(folder: Path, dev: Sequence[Example]) -> tuple[str, Any]:
+    bundle = Bundle.open(folder)
+    logits = score_logits(EncoderClassifier(bundle), as_samples(dev))
+    return bundle.model_id, cross_fitted(dev, logits, bundle.outputs)
+
+
+def _cell(table: Any, output: str, rows: NDArray[np.bool_]) -> tuple[int, int, str]:
+    at = table.outputs.index(output)
+    known = rows & ~np.isnan(table.labels[:, at])
+    labels, chances = table.labels[known, at], table.probabilities[known, at]
+    if not labels.any() or labels.all():
+        return int(known.sum()), int(labels.sum()), "–"
+    found = average_precision(labels, chances), recall_at_fpr(labels, chances)
+    cell = f"{found[0]:.3f} | {found[1]:.3f} | {ece(labels, chances):.3f}"
+    return int(known.sum()), int(labels.sum()), cell
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--bundle", action="append")
+    parser.add_argument("--every", type=int, default=1, help="use each so many examples")
+    options = parser.parse_args()
+    dev = dev_examples(read_rows(options.data), read_corpus(), read_wrappers())[:: options.every]
+    folders = [Path(f) for f in options.bundle or [str(Bundle.open().folder)]]
+    scored = [_columns(folder, dev) for folder in folders]
+    heads = " | ".join(f"{name}: AUPRC | R@1% | ECE" for name, _ in scored)
+    print(f"| slice | rows | positive | {heads} |")
+    print("|---|---:|---:|" + "---:|---:|---:|" * len(scored))
+    for name, (output, rows) in slices(dev).items():
+        cells = [_cell(table, output, rows) for _, table in scored]
+        texts = " | ".join(cell if cell != "–" else "– | – | –" for *_, cell in cells)
+        print(f"| {name} | {cells[0][0]} | {cells[0][1]} | {texts} |")
+
+
+if __name__ == "__main__":
+    main()
