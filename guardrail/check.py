@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from guardrail.classifier.base import Classifier, Sample
+from guardrail.classifier.cascade import Guards
 from guardrail.classifier.pieces import PIECE_CHARS, merge, pieces
 from guardrail.classifier.prepare import Prepared, PreparedPolicies
 from guardrail.decide import (
@@ -35,9 +36,11 @@ from guardrail.decide import (
     decide_skipped,
     rules_for,
     select,
+    undecided,
     worst,
 )
 from guardrail.errors import CheckError
+from guardrail.escalate import Escalator
 from guardrail.policy import Policy
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
 
@@ -116,6 +119,7 @@ class Checker:
         observer: Called with each finished check, on the event loop.
         shadow_observer: Called with each text that a policy on trial judged as well.
         clock: Monotonic seconds.
+        guards: Where the guards of policies come from.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class Checker:
         observer: Callable[[CheckRecord], None] | None = None,
         shadow_observer: Callable[[ShadowRecord], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        guards: Guards | None = None,
     ) -> None:
         self.classifier = classifier
         self._max_queue_chars = max_queue_chars
@@ -138,7 +143,8 @@ class Checker:
         self._count = itertools.count()
         self._busy: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="guardrail-score")
-        self._policies = PreparedPolicies(classifier)
+        self._policies = PreparedPolicies(classifier, guards)
+        self._escalator = Escalator(clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,6 +166,7 @@ class Checker:
         if self._busy is not None:
             await asyncio.gather(self._busy, return_exceptions=True)
         self._pool.shutdown(wait=False)
+        self._escalator.close()
 
     def adopt(self, policy: Policy) -> Policy:
         """Prepare a policy now: fit its rubrics, resolve its targets. Blocks for seconds.
@@ -268,7 +275,13 @@ class Checker:
                 ready = await self._ready(policy)
                 policy, model = ready.policy, ready.classifier.model_id
                 sample = Sample(segment.text, segment.role, segment.prompt, context)
-                scores = await self._score(sample, ready.classifier)
+                cut = pieces(sample)
+                parts = await self._score(sample, cut, ready.classifier)
+                scores = merge(parts, len(sample.text))
+                unsure = undecided(policy, direction, role, scores, kind)
+                if unsure:
+                    parts = await self._escalator.ask(ready.guards, unsure, cut, parts)
+                    scores = merge(parts, len(sample.text))
         except TimeoutError:
             return decide_failure(policy, direction, role, "timeout", model, kind)
         except CheckError as error:
@@ -285,13 +298,14 @@ class Checker:
             ready = await loop.run_in_executor(None, self._policies.get, policy)
         return ready
 
-    async def _score(self, sample: Sample, classifier: Classifier) -> Scores:
+    async def _score(
+        self, sample: Sample, cut: Sequence[Sample], classifier: Classifier
+    ) -> list[Scores]:
         if self._queued_chars + len(sample.text) > self._max_queue_chars:
             raise CheckError("too much text waits for the classifier", reason="overload")
-        futures = [self._submit(piece, classifier) for piece in pieces(sample)]
+        futures = [self._submit(piece, classifier) for piece in cut]
         try:
-            found = [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
-            return merge(found, len(sample.text))
+            return [await futures[0]] if len(futures) == 1 else await asyncio.gather(*futures)
         finally:
             for future in futures:
                 future.cancel()

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from guardrail.types import Role, Scores
 
-__all__ = ["Classifier", "Sample"]
+__all__ = ["Classifier", "Judge", "Sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,29 @@ class Classifier(Protocol):
 
         Returns:
             One `Scores` for each sample, in order.
+
+        Raises:
+            CheckError: The batch could not be scored.
+        """
+        ...
+
+
+@runtime_checkable
+class Judge(Classifier, Protocol):
+    """A classifier that can be asked about some of its categories only.
+
+    What costs a model call for each category, a language model above all, stands behind this.
+    """
+
+    def ask(self, samples: Sequence[Sample], categories: Sequence[str], /) -> list[Scores]:
+        """Score a batch for some categories.
+
+        Args:
+            samples: The texts.
+            categories: Keys out of `categories`, or the overall one where it can score that.
+
+        Returns:
+            One `Scores` for each sample, in order, with the probabilities of ``categories``.
 
         Raises:
             CheckError: The batch could not be scored.

@@ -48,7 +48,7 @@ def merge(parts: Sequence[Scores], total_chars: int) -> Scores:
     whole = all(not part.coverage.truncated for part in parts)
     return Scores(
         categories={key: max(part.categories[key] for part in parts) for key in keys},
-        model=parts[0].model,
+        model=max((part.model for part in parts), key=len),  # with the guards that were asked
         coverage=Coverage(
             scanned_chars=total_chars
             if whole
@@ -59,4 +59,5 @@ def merge(parts: Sequence[Scores], total_chars: int) -> Scores:
         ),
         # A match in the overlap of two pieces is one match.
         evidence=tuple(dict.fromkeys(evidence)),
+        escalations=tuple(asked for part in parts for asked in part.escalations),
     )

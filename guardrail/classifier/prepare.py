@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from guardrail.classifier.base import Classifier
+from guardrail.classifier.cascade import Guard, Guards
 from guardrail.classifier.compose import for_policy
 from guardrail.classifier.heads import HeadStore
 from guardrail.classifier.labels import Labelled, read_labels
@@ -35,11 +36,13 @@ class Prepared:
         policy: The policy; every threshold is a probability.
         classifier: What scores all that it asks for.
         targets: How its targets were resolved.
+        guards: The guards that its rules escalate to, by name.
     """
 
     policy: Policy
     classifier: Classifier
     targets: tuple[Resolved, ...] = ()
+    guards: Mapping[str, Guard] = field(default_factory=dict)
 
 
 def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None) -> Prepared:
@@ -159,13 +162,15 @@ class PreparedPolicies:
 
     Args:
         model: The model behind all of them.
+        guards: Where their guards come from.
     """
 
     MOST: Final = 64
     """Policies that are remembered; one that was forgotten is prepared again."""
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Classifier, guards: Guards | None = None) -> None:
         self._model = model
+        self._guards = guards or Guards()
         self._normalising = NormalisingClassifier(model)
         self._known: OrderedDict[str, Prepared | Exception] = OrderedDict()
         self._lock = threading.RLock()
@@ -194,6 +199,7 @@ class PreparedPolicies:
             if ready is None:
                 try:
                     ready = prepare(policy, self._model)
+                    ready = replace(ready, guards=self._guards.of(ready.policy))
                 except Exception as error:
                     self._keep(policy.content_hash, error)
                     raise
@@ -208,4 +214,4 @@ class PreparedPolicies:
 
 
 def _is_plain(policy: Policy) -> bool:
-    return not any(r.rubric or r.matchers or not r.resolved for r in policy.rules)
+    return not any(r.rubric or r.matchers or r.escalate or not r.resolved for r in policy.rules)

@@ -76,6 +76,25 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.escalations = Counter(
+            "guardrail_escalations",
+            "Questions to bigger guards by result: answered, or why not.",
+            ["guard", "result"],
+            registry=registry,
+        )
+        self.guard_seconds = Histogram(
+            "guardrail_guard_seconds",
+            "Time until a bigger guard answered or was given up, queueing included.",
+            ["guard"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.reviews = Counter(
+            "guardrail_reviews",
+            "Verdicts that ask for a person.",
+            ["direction"],
+            registry=registry,
+        )
         self.held_chars = Histogram(
             "guardrail_held_chars",
             "Most text held back in one answer.",
@@ -111,6 +130,11 @@ class Metrics:
             self.failures.labels(direction, verdict.outcome.value, verdict.action.value).inc()
         for finding in verdict.findings:
             self.findings.labels(direction, finding.category, finding.action.value).inc()
+        for asked in verdict.scores.escalations:
+            self.escalations.labels(asked.guard, asked.reason or "answered").inc()
+            self.guard_seconds.labels(asked.guard).observe(asked.seconds)
+        if verdict.review:
+            self.reviews.labels(direction).inc()
 
     def stream(self, stats: StreamStats) -> None:
         """Count one finished answer."""
