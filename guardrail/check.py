@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from guardrail.classifier.base import Classifier, Sample
 from guardrail.classifier.cascade import Guards
@@ -44,7 +44,7 @@ from guardrail.escalate import Escalator
 from guardrail.policy import Policy
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
 
-__all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "select"]
+__all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "Watch", "select"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,10 @@ SECONDS_PER_CHAR: Final = 50e-6
 """Rough cost of a character on one core (measured: 4,400 tokens of 4.5 characters a second)."""
 
 
+NOTHING: Final = Segment("")
+"""What a decision was about that was made without a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckRecord:
     """One finished check, for metrics and audit.
@@ -68,12 +72,28 @@ class CheckRecord:
         verdict: What was decided.
         chars: Characters that were judged.
         seconds: From submission to verdict.
+        segment: What was judged.
+        context: The text before it that was read again.
     """
 
     direction: Direction
     verdict: Verdict
     chars: int
     seconds: float
+    segment: Segment = NOTHING
+    context: str = ""
+
+
+class Watch(Protocol):
+    """Who wants to know all that is decided of one request; the audit's side of a check."""
+
+    def checked(self, record: CheckRecord) -> None:
+        """Take note of one decision, on the event loop."""
+        ...
+
+    def skipped(self, parts: Sequence[str]) -> None:
+        """Take note of what is out of the policy's scope, before the decisions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +220,7 @@ class Checker:
         segment: Segment,
         *,
         context: str = "",
+        watch: Watch | None = None,
     ) -> Verdict:
         """Judge one text; a failure becomes a verdict by the policy's failure modes.
 
@@ -208,15 +229,19 @@ class Checker:
             direction: Which way the text travels.
             segment: The text and who speaks.
             context: Text of the same channel just before it, already judged.
+            watch: Told of the decision.
 
         Returns:
             The verdict; this never raises but for cancellation.
         """
         started = self._clock()
         verdict = await self._verdict(policy, direction, segment, context)
+        seconds = self._clock() - started
+        record = CheckRecord(direction, verdict, len(segment.text), seconds, segment, context)
         if self._observer is not None:
-            seconds = self._clock() - started
-            self._observer(CheckRecord(direction, verdict, len(segment.text), seconds))
+            self._observer(record)
+        if watch is not None:
+            watch.checked(record)
         # Under load a trial gives way: what it would have said is not worth a wait.
         idle = self._queued_chars <= self._max_queue_chars // 8
         if policy.shadow is not None and self._shadow_observer is not None and idle:
@@ -239,7 +264,12 @@ class Checker:
             self._shadow_observer(ShadowRecord(direction, live, shadow))
 
     async def check_input(
-        self, policy: Policy, segments: Iterable[Segment], *, opaque: bool = False
+        self,
+        policy: Policy,
+        segments: Iterable[Segment],
+        *,
+        opaque: bool = False,
+        watch: Watch | None = None,
     ) -> Verdict:
         """Judge what the policy scopes of a request.
 
@@ -247,21 +277,31 @@ class Checker:
             policy: The policy in force.
             segments: All texts of the request, in order.
             opaque: Whether it has text that cannot be read, which is a failed check.
+            watch: Told of every decision and of what is out of scope.
 
         Returns:
             The worst verdict; one with outcome ``skipped`` where nothing is in scope, and a
             failed check where it has more texts than `MAX_TEXTS`.
         """
         scope = select(policy, segments)
-        model = self.classifier.model_id
-        if len(scope.samples) > MAX_TEXTS:
-            return decide_failure(policy, Direction.INPUT, Role.TEXT, "too_large", model)
-        checks = [self.check(policy, Direction.INPUT, segment) for segment in scope.samples]
+        model, way = self.classifier.model_id, Direction.INPUT
+        if watch is not None:
+            watch.skipped(scope.skipped)
+        samples, unchecked = scope.samples, []
+        if len(samples) > MAX_TEXTS:
+            samples = ()
+            unchecked.append(decide_failure(policy, way, Role.TEXT, "too_large", model))
+        elif opaque:
+            unchecked.append(decide_failure(policy, way, Role.TEXT, "unreadable", model))
+        elif not samples:
+            unchecked.append(decide_skipped(policy, way, model))
+        if watch is not None:
+            for verdict in unchecked:
+                watch.checked(CheckRecord(way, verdict, 0, 0.0))
+        checks = [self.check(policy, way, sample, watch=watch) for sample in samples]
         # One text, the usual case, is spared a task of its own.
         verdicts = [await checks[0]] if len(checks) == 1 else await asyncio.gather(*checks)
-        if opaque:
-            verdicts.append(decide_failure(policy, Direction.INPUT, Role.TEXT, "unreadable", model))
-        return worst(verdicts or [decide_skipped(policy, Direction.INPUT, model)])
+        return worst([*verdicts, *unchecked])
 
     async def _verdict(
         self, policy: Policy, direction: Direction, segment: Segment, context: str

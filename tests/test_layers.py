@@ -25,6 +25,7 @@ RANKS = {
     "check": 4,
     "escalate": 4,
     "relay": 4,
+    "audit": 5,
     "sdk": 5,
     "proxy": 5,
     "train": 5,
@@ -45,6 +46,10 @@ ONLY_IN = {
     "aiohttp": {"proxy/"},
     "urllib3": {"classifier/endpoint.py"},
     "asyncio": {"check.py", "escalate.py", "relay.py", "proxy/", "sdk/", "audit/", "cli/"},
+    "sqlite3": {"audit/backend.py"},
+    "psycopg": {"audit/backend.py"},
+    "cryptography": {"audit/seal.py"},
+    "pyarrow": {"audit/export.py"},
 }
 """The only files, or folders, that may import a module."""
 
@@ -53,9 +58,12 @@ SAME_RANK_ALLOWED = {
     ("policy", "taxonomy"),
     ("check", "escalate"),
     ("train", "evaluate"),
+    ("proxy", "audit"),
+    ("sdk", "audit"),
 }
 """Importer and imported of equal rank: `GuardrailBlocked` carries a `Verdict`, a policy names
-categories, a check escalates, and training ends with a report."""
+categories, a check escalates, training ends with a report, and what serves records what it
+decided."""
 
 
 def room_of(path: Path) -> str:

@@ -25,6 +25,7 @@ EXIT_BAD_FILE: Final = 4
 
 COMMANDS: Final = MappingProxyType(
     {
+        "audit": "guardrail.cli.audit:audit_group",
         "check": "guardrail.cli.check:check_command",
         "evaluate": "guardrail.cli.evaluate:evaluate_command",
         "policy": "guardrail.cli.policy:policy_group",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from guardrail.cli import EXIT_BAD_FILE
+from guardrail.cli.audit_options import audit_options, audit_settings
 
 __all__ = ["serve_command"]
 
@@ -65,6 +66,7 @@ __all__ = ["serve_command"]
 @click.option(
     "--threads", type=click.IntRange(1, 256), help="Threads of one forward pass [default: cores]."
 )
+@audit_options
 def serve_command(
     upstream: str,
     models: Path | None,
@@ -82,6 +84,10 @@ def serve_command(
     read_timeout_s: float,
     reload_s: float,
     threads: int | None,
+    audit: str | None,
+    audit_days: float,
+    audit_rows: int,
+    audit_key_file: str | None,
 ) -> None:
     """Run the proxy in front of an LLM API.
 
@@ -117,6 +123,7 @@ def serve_command(
         read_timeout_s=read_timeout_s,
         reload_s=reload_s,
         models=load_models(models) if models else None,
+        audit=audit_settings(audit, audit_key_file, audit_days, audit_rows),
     )
     loaded = load_policy(policy)
     classifier = load_classifier(bundle, threads=threads)
@@ -127,6 +134,7 @@ def serve_command(
         click.echo(f"  upstream {upstream}")
         click.echo(f"  policy   {loaded.identity}")
         click.echo(f"  model    {classifier.model_id}")
+        click.echo(f"  audit    {settings.audit.place if settings.audit else 'none'}")
         if passthrough:
             click.echo("  paths    what is not guarded passes unchecked (--no-passthrough refuses)")
         click.echo(f"  try      OPENAI_BASE_URL=http://{host}:{port}/v1")

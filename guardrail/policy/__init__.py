@@ -15,6 +15,8 @@ from guardrail.policy.guards import (
 from guardrail.policy.load import bundled, bundled_names, load_policy, parse_policy
 from guardrail.policy.schema import SCHEMA
 from guardrail.policy.types import (
+    AuditPolicy,
+    AuditText,
     Detector,
     Examples,
     FailureMode,
@@ -34,6 +36,8 @@ from guardrail.policy.types import (
 
 __all__ = [
     "SCHEMA",
+    "AuditPolicy",
+    "AuditText",
     "Combine",
     "Detector",
     "Escalate",

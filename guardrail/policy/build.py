@@ -13,6 +13,8 @@ from guardrail.policy.types import (
     DEFAULT_MESSAGE,
     DEFAULT_ROLES,
     PII,
+    AuditPolicy,
+    AuditText,
     Detector,
     Examples,
     FailureMode,
@@ -71,11 +73,16 @@ def build(document: Mapping[str, Any], content_hash: str, problem: Problem) -> P
         message=message,
         translations=translations,
         stream=_stream(document.get("stream", {}), problem),
+        audit=_audit(document.get("audit", {})),
         normalise=document.get("normalise", True),
         calibration=document.get("calibration"),
         tests=tuple(document.get("tests", ())),
         guards=guards,
     )
+
+
+def _audit(body: Mapping[str, Any]) -> AuditPolicy:
+    return AuditPolicy(AuditText(body.get("text", "none")), body.get("required", False))
 
 
 def _stream(body: Mapping[str, Any], problem: Problem) -> StreamPolicy:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from guardrail.policy.guards import ESCALATE_SCHEMA, GUARDS_SCHEMA
-from guardrail.policy.types import Detector, FailureMode, InputCheck, Measure, Mode, Turns
+from guardrail.policy.types import (
+    AuditText,
+    Detector,
+    FailureMode,
+    InputCheck,
+    Measure,
+    Mode,
+    Turns,
+)
 from guardrail.taxonomy import CATEGORIES
 from guardrail.types import UNSAFE, Action, ChannelKind, Role
 
@@ -219,6 +227,20 @@ SCHEMA: Final[dict[str, Any]] = {
             ),
             "stream": _STREAM,
             "guards": GUARDS_SCHEMA,
+            "audit": _object(
+                {
+                    "text": _choice(
+                        [t.value for t in AuditText],
+                        "How the audit keeps judged texts: not at all, as a keyed hash, as they "
+                        "are, or encrypted.",
+                    ),
+                    "required": {
+                        "type": "boolean",
+                        "description": "Whether a request that cannot be recorded is a failed "
+                        "check (default false: it is served, and the loss is counted).",
+                    },
+                }
+            ),
             "select": _SELECT,
             "shadow": {
                 **_FILE,

@@ -16,6 +16,8 @@ __all__ = [
     "DEFAULT_MESSAGE",
     "DEFAULT_ROLES",
     "PII",
+    "AuditPolicy",
+    "AuditText",
     "Detector",
     "Examples",
     "FailureMode",
@@ -56,6 +58,29 @@ class Turns(StrEnum):
 
     LATEST = "latest_turn"
     ALL = "all"
+
+
+class AuditText(StrEnum):
+    """In which form the audit keeps a judged text."""
+
+    NONE = "none"
+    HASH = "hash"
+    PLAIN = "plain"
+    ENCRYPTED = "encrypted"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPolicy:
+    """What the audit keeps of a decision, and what follows where it can keep nothing.
+
+    Args:
+        text: The form in which the judged text is kept.
+        required: Whether a request whose decisions cannot be recorded is a failed check;
+            otherwise its records are dropped and counted.
+    """
+
+    text: AuditText = AuditText.NONE
+    required: bool = False
 
 
 class InputCheck(StrEnum):
@@ -310,6 +335,7 @@ class Policy:
         selections: Requests for which another policy is in force; the first that fits counts.
         shadow: A policy that judges the same texts for the record only, or None.
         guards: Bigger guards by name, for the rules that escalate.
+        audit: What the audit keeps.
     """
 
     name: str
@@ -334,6 +360,7 @@ class Policy:
     selections: tuple[Selection, ...] = ()
     shadow: Policy | None = None
     guards: Mapping[str, GuardSpec] = field(default_factory=dict)
+    audit: AuditPolicy = AuditPolicy()
 
     @property
     def identity(self) -> str:

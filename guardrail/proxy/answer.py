@@ -15,7 +15,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from guardrail.check import Checker
+from guardrail.check import Checker, Watch
 from guardrail.errors import WireError
 from guardrail.policy import Policy
 from guardrail.proxy.settings import Announce, Settings
@@ -225,6 +225,7 @@ class Answer:
         request: The request that is answered.
         notices: Words and headers.
         max_bytes: Largest answer that is held whole.
+        watch: Told of every decision.
     """
 
     checker: Checker
@@ -233,6 +234,7 @@ class Answer:
     request: WireRequest
     notices: Notices
     max_bytes: int
+    watch: Watch | None = None
 
     async def relay(
         self,
@@ -282,7 +284,7 @@ class Answer:
             check.text, Role.ASSISTANT, channel=check.channel, prompt=self.request.prompt
         )
         return await self.checker.check(
-            self.policy, Direction.OUTPUT, segment, context=check.context
+            self.policy, Direction.OUTPUT, segment, context=check.context, watch=self.watch
         )
 
     async def _frames(

@@ -15,8 +15,10 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import Counter
 
-from guardrail.check import Checker
+from guardrail.audit import AuditLog, Origin, Trail
+from guardrail.check import Checker, Watch
 from guardrail.classifier.base import Classifier
+from guardrail.decide import decide_failure
 from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.answer import Answer, Notices
@@ -30,7 +32,7 @@ from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
 from guardrail.relay import Result
-from guardrail.types import Action, Direction, Verdict
+from guardrail.types import Action, Direction, Role, Verdict
 from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
 from guardrail.wire.litellm_api import LITELLM_PATH
 
@@ -57,6 +59,7 @@ class _Exchange:
     input: Verdict | None = None
     result: Result | None = None
     ended: str = "ok"
+    trail: Trail | None = None
 
 
 class Proxy:
@@ -66,12 +69,20 @@ class Proxy:
         settings: What the operator set.
         policy: The policy in force.
         classifier: What scores texts; not closed by the proxy.
+
+    Raises:
+        SettingsError: The audit cannot be kept as the settings and the policy say.
     """
 
     def __init__(self, settings: Settings, policy: Policy, classifier: Classifier) -> None:
         self.settings = settings
         self.policy = policy
         self.metrics = Metrics()
+        self.audit = (
+            None if settings.audit is None else AuditLog(settings.audit, self.metrics.audit)
+        )
+        if self.audit is not None:
+            self.audit.require(policy)
         self.checker = Checker(
             classifier, observer=self.metrics.check, shadow_observer=self.metrics.shadow
         )
@@ -88,9 +99,9 @@ class Proxy:
         """Answer any request that is not for the proxy itself."""
         route = route_of(request)
         if request.method == "POST" and route.endpoint == "moderations":
-            return await self._serve_own(request, route, self._moderate)
+            return await self._serve_own(request, route, self._moderate, "openai.moderations")
         if request.method == "POST" and request.path == LITELLM_PATH:
-            return await self._serve_own(request, route, self._ask)
+            return await self._serve_own(request, route, self._ask, "litellm")
         wire = wire_for(f"/v1/{route.endpoint}")
         carries = route.stored or request.body_exists or request.method == "POST"
         if wire is None or not carries:
@@ -125,23 +136,29 @@ class Proxy:
         finally:
             self._account(exchange)
 
-    async def _moderate(self, policy: Policy, body: bytes, request_id: str) -> Reply:
-        return await moderate(self.checker, policy, WIRES["openai.chat"], body, request_id)
+    async def _moderate(
+        self, policy: Policy, body: bytes, request_id: str, watch: Watch | None
+    ) -> Reply:
+        return await moderate(self.checker, policy, WIRES["openai.chat"], body, request_id, watch)
 
-    async def _ask(self, policy: Policy, body: bytes, _: str) -> Reply:
-        return await answer_litellm(self.checker, policy, body)
+    async def _ask(self, policy: Policy, body: bytes, _: str, watch: Watch | None) -> Reply:
+        return await answer_litellm(self.checker, policy, body, watch)
 
     async def _serve_own(
         self,
         client: web.Request,
         route: Route,
-        answer: Callable[[Policy, bytes, str], Awaitable[Reply]],
+        answer: Callable[[Policy, bytes, str, Watch | None], Awaitable[Reply]],
+        dialect: str,
     ) -> web.Response:
         """Serve an endpoint that needs no upstream from the policy in force."""
         request_id = uuid.uuid4().hex
         policy = _chosen(self.policy, client, route.path, None)
+        trail = self._trail(Origin(request_id, "proxy", route.path, dialect), policy)
         try:
-            reply = await answer(policy, await self._read(client), request_id)
+            reply = await answer(policy, await self._read(client), request_id, trail)
+            if trail is not None:
+                trail.finish("ok")
         except WireError as error:
             reply = WIRES["openai.chat"].error(
                 status_of(error), str(error), type="invalid_request_error", param=error.param
@@ -159,10 +176,11 @@ class Proxy:
         if not _judges(policy):
             self._no_rules.inc()
             return await self._forward(client, route.path, body)
+        origin = Origin(exchange.id, "proxy", route.path, exchange.wire.name, request.model or "")
+        exchange.trail = self._trail(origin, policy)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
-            work = self.checker.check_input(policy, request.segments, opaque=request.opaque)
-            check = asyncio.ensure_future(work)
+            check = asyncio.ensure_future(self._judge(exchange, request))
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
@@ -174,6 +192,18 @@ class Proxy:
             if not before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
             return await self._answer(exchange, client, request, answer)
+
+    def _trail(self, origin: Origin, policy: Policy) -> Trail | None:
+        return None if self.audit is None else self.audit.trail(origin, policy)
+
+    async def _judge(self, exchange: _Exchange, request: WireRequest) -> Verdict:
+        """Judge a request; one that must be recorded and cannot be is a failed check."""
+        policy = exchange.policy
+        if policy.audit.required and self.audit is not None and not self.audit.accepts:
+            return decide_failure(policy, Direction.INPUT, Role.TEXT, "audit")
+        return await self.checker.check_input(
+            policy, request.segments, opaque=request.opaque, watch=exchange.trail
+        )
 
     async def _refusal(
         self, exchange: _Exchange, check: asyncio.Future[Verdict]
@@ -208,6 +238,7 @@ class Proxy:
             request,
             exchange.notices,
             self.settings.max_response_bytes,
+            exchange.trail,
         )
         with self.metrics.open_streams.track_inprogress():
             response, exchange.result = await answer.relay(client, upstream, headers)
@@ -277,6 +308,9 @@ class Proxy:
             self.metrics.upstream_errors.labels(result.fault).inc()
         if result is not None:
             self.metrics.stream(result.stats)
+        if exchange.trail is not None:
+            stats, fault = (result.stats, result.fault) if result else (None, None)
+            exchange.trail.finish(exchange.ended, stats, fault)
         skipped = len(exchange.request.skipped) if exchange.request else 0
         if skipped:
             self.metrics.bypasses.labels("part").inc(skipped)
@@ -301,9 +335,11 @@ class Proxy:
     async def ready(self, _: web.Request) -> web.Response:
         """Say what is in force."""
         model = self.checker.classifier.model_id
-        return web.json_response(
-            {"status": "ready", "policy": self.policy.identity, "model": model}
-        )
+        fault = self.audit.health.degraded if self.audit else None
+        state = {"status": "degraded" if fault else "ready"}
+        if self.audit is not None:
+            state["audit"] = fault or "ok"
+        return web.json_response({**state, "policy": self.policy.identity, "model": model})
 
     async def show_metrics(self, _: web.Request) -> web.Response:
         """Return the metrics for Prometheus."""

@@ -69,6 +69,18 @@ class Metrics:
             ["direction", "live", "shadow"],
             registry=registry,
         )
+        self.audit_records = Counter(
+            "guardrail_audit_records",
+            "Decisions that the audit has written, dropped or pruned.",
+            ["result"],
+            registry=registry,
+        )
+        self.audit_errors = Counter(
+            "guardrail_audit_errors",
+            "Faults of the audit database, by kind.",
+            ["kind"],
+            registry=registry,
+        )
         self.check_seconds = Histogram(
             "guardrail_check_seconds",
             "Time of one check, queueing included.",
@@ -135,6 +147,13 @@ class Metrics:
             self.guard_seconds.labels(asked.guard).observe(asked.seconds)
         if verdict.review:
             self.reviews.labels(direction).inc()
+
+    def audit(self, event: str, count: int) -> None:
+        """Count what the audit did; called from its own thread."""
+        if event.startswith("error:"):
+            self.audit_errors.labels(event.removeprefix("error:")).inc(count)
+        else:
+            self.audit_records.labels(event).inc(count)
 
     def stream(self, stats: StreamStats) -> None:
         """Count one finished answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from guardrail.check import Checker
+from guardrail.check import Checker, Watch
 from guardrail.policy import Policy
 from guardrail.types import Action, Direction, Outcome, Role, Segment, Verdict
 from guardrail.wire import JSON, Reply, Wire
@@ -14,7 +14,12 @@ __all__ = ["moderate"]
 
 
 async def moderate(
-    checker: Checker, policy: Policy, errors: Wire, body: bytes, request_id: str
+    checker: Checker,
+    policy: Policy,
+    errors: Wire,
+    body: bytes,
+    request_id: str,
+    watch: Watch | None = None,
 ) -> Reply:
     """Answer one moderation request.
 
@@ -24,6 +29,7 @@ async def moderate(
         errors: The dialect whose error shape is used.
         body: The request body.
         request_id: Identity of the request.
+        watch: Told of every decision.
 
     Returns:
         The answer; status 503 where a text could not be scored, since a made-up score would
@@ -35,7 +41,7 @@ async def moderate(
     request = read_moderation(body)
     verdicts = await asyncio.gather(
         *(
-            checker.check(policy, Direction.INPUT, Segment(one.text, Role.TEXT))
+            checker.check(policy, Direction.INPUT, Segment(one.text, Role.TEXT), watch=watch)
             for one in request.inputs
         )
     )

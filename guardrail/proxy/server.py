@@ -44,12 +44,16 @@ def make_app(settings: Settings, policy: Policy, classifier: Classifier) -> web.
     app.router.add_route("*", "/{path:.*}", proxy.handle)
 
     async def life(_: web.Application) -> object:
+        if proxy.audit is not None:
+            await asyncio.to_thread(proxy.audit.start)
         await proxy.reloader.start()
         await proxy.upstream.start()
         yield
         await proxy.reloader.close()
         await proxy.checker.close()
         await proxy.upstream.close()
+        if proxy.audit is not None:
+            await asyncio.to_thread(proxy.audit.close)
 
     app.cleanup_ctx.append(life)  # type: ignore[arg-type]
     return app

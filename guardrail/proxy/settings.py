@@ -8,6 +8,7 @@ from typing import Final
 
 from yarl import URL
 
+from guardrail.audit import AuditSettings
 from guardrail.errors import SettingsError
 from guardrail.proxy.models import Models
 from guardrail.wire.base import RefusalStyle
@@ -45,6 +46,7 @@ class Settings:
         connect_timeout_s: Longest wait for a connection to the upstream.
         read_timeout_s: Longest silence of the upstream.
         reload_s: Seconds between looks at the policy's files; 0 reloads only on SIGHUP.
+        audit: Where decisions are recorded; None for no audit.
 
     Raises:
         SettingsError: A value that cannot be used, with the flag to change.
@@ -63,6 +65,7 @@ class Settings:
     read_timeout_s: float = 300.0
     reload_s: float = 2.0
     models: Models | None = None
+    audit: AuditSettings | None = None
 
     def __post_init__(self) -> None:
         if (self.upstream == LITELLM) != (self.models is not None):

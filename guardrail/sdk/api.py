@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from guardrail.check import Checker
 from guardrail.classifier import Classifier, Sample
@@ -20,11 +20,15 @@ from guardrail.errors import GuardrailBlocked
 from guardrail.policy import Policy, load_policy
 from guardrail.sdk.adapters import answer_frame, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
+from guardrail.sdk.record import open_log, recorded, trail_of
 from guardrail.sdk.runtime import Runtime, runtime
 from guardrail.sdk.streams import Ending, guard_async, guard_sync
 from guardrail.stream import Check
 from guardrail.types import Action, Direction, Frame, Role, Scores, Segment, Verdict
 from guardrail.wire import Notice, RefusalStyle
+
+if TYPE_CHECKING:
+    from guardrail.audit import AuditLog, AuditSettings, Trail
 
 __all__ = ["Guardrail"]
 
@@ -41,6 +45,11 @@ class Guardrail:
         classifier: What scores texts, in place of the embedded model; it must be safe to call
             from another thread.
         bundle: A model folder, in place of the embedded one.
+        audit: Where decisions are recorded: ``sqlite:PATH``, ``postgresql://…``, settings, or a
+            log that is shared and already started; None for no record.
+
+    Raises:
+        SettingsError: The audit cannot be kept there, or not as the policy says.
     """
 
     def __init__(
@@ -48,11 +57,13 @@ class Guardrail:
         policy: Policy,
         classifier: Classifier | None = None,
         bundle: str | Path | None = None,
+        audit: AuditLog | AuditSettings | str | None = None,
     ) -> None:
         self._policy = policy
         self._classifier = classifier
         self._bundle = None if bundle is None else Path(bundle).resolve()
         self._own: tuple[Runtime, Checker] | None = None
+        self.audit = open_log(audit, policy)
 
     @classmethod
     def load(
@@ -61,6 +72,7 @@ class Guardrail:
         *,
         classifier: Classifier | None = None,
         bundle: str | Path | None = None,
+        audit: AuditLog | AuditSettings | str | None = None,
     ) -> Guardrail:
         """Load a policy; the model waits for the first check.
 
@@ -68,15 +80,17 @@ class Guardrail:
             policy: A policy file, the name of a bundled policy, or a `Policy`.
             classifier: What scores texts, in place of the embedded model.
             bundle: A model folder, in place of the embedded one.
+            audit: Where decisions are recorded; see the class.
 
         Raises:
             PolicyError: The policy does not validate, or there is none of that name.
         """
         loaded = policy if isinstance(policy, Policy) else load_policy(policy)
-        return cls(loaded, classifier, bundle)
+        return cls(loaded, classifier, bundle, audit)
 
     def __reduce__(self) -> tuple[type[Guardrail], tuple[object, ...]]:
-        return type(self), (self._policy, self._classifier, self._bundle)
+        settings = self.audit.settings if self.audit else None
+        return type(self), (self._policy, self._classifier, self._bundle, settings)
 
     def __repr__(self) -> str:
         return f"Guardrail({self._policy.identity})"
@@ -169,11 +183,13 @@ class Guardrail:
         opaque: bool = False,
     ) -> Verdict:
         way = direction or (Direction.INPUT if frame is None else Direction.OUTPUT)
+        trail = trail_of(self.audit, self._policy)
         if way is Direction.INPUT:
-            return await checker.check_input(self._policy, segments, opaque=opaque)
-        verdicts = list(
-            await asyncio.gather(*(checker.check(self._policy, way, s) for s in segments))
-        )
+            return await checker.check_input(self._policy, segments, opaque=opaque, watch=trail)
+        checks = (checker.check(self._policy, way, s, watch=trail) for s in segments)
+        verdicts = list(await asyncio.gather(*checks))
+        if trail is not None:
+            trail.finish("ok", fault="unreadable" if frame is not None and frame.opaque else None)
         if frame is not None and frame.opaque:
             verdicts.append(self.unreadable())
         if not verdicts:
@@ -224,8 +240,10 @@ class Guardrail:
     ) -> Iterator[T]:
         """Guard a stream with a codec and an ending of one's own; see `check_stream`."""
         checker, home = self._checker(), runtime()
-        judge = self._judge_window(checker, prompt)
-        return guard_sync(source, codec, self._policy, judge, ending, home)
+        trail = trail_of(self.audit, self._policy)
+        judge = self._judge_window(checker, prompt, trail)
+        guarded = guard_sync(source, codec, self._policy, judge, ending, home)
+        return recorded(guarded, trail)
 
     async def astream(
         self,
@@ -235,18 +253,25 @@ class Guardrail:
         prompt: str | None = None,
     ) -> AsyncIterator[T]:
         """Guard an async stream with a codec and an ending of one's own."""
-        judge = self._judge_window(await self._aready(), prompt)
+        trail = trail_of(self.audit, self._policy)
+        judge = self._judge_window(await self._aready(), prompt, trail)
         guarded = guard_async(aiter(source), codec, self._policy, judge, ending)
         try:
             async for item in guarded:
                 yield item
         finally:
             await guarded.aclose()
+            if trail is not None:
+                trail.finish("ended")
 
-    def _judge_window(self, checker: Checker, prompt: str | None) -> Callable[[Check], Any]:
+    def _judge_window(
+        self, checker: Checker, prompt: str | None, trail: Trail | None = None
+    ) -> Callable[[Check], Any]:
         async def judge(check: Check) -> Verdict:
             segment = Segment(check.text, Role.ASSISTANT, channel=check.channel, prompt=prompt)
-            work = checker.check(self._policy, Direction.OUTPUT, segment, context=check.context)
+            work = checker.check(
+                self._policy, Direction.OUTPUT, segment, context=check.context, watch=trail
+            )
             return await runtime().run(work)
 
         return judge

@@ -1,0 +1,164 @@
+"""What `guardrail audit` promises, and that a killed server loses no more than the window."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from guardrail.audit import AuditSettings, Query, Store
+from guardrail.audit.record import row_of
+from guardrail.audit.seal import Sealer, new_key
+from guardrail.cli import EXIT_BAD_FILE, cli
+from guardrail.policy import parse_policy
+from tests.audit.conftest import decision
+from tests.cli.test_serve import Upstream
+
+WINDOW_S = 1.0
+SECRET = parse_policy(
+    "version: 1\nname: t\naudit: {text: encrypted}\ncategories: {unsafe: {flag: 0.5}}"
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A database with five decisions, and the command on it."""
+    pytest.importorskip("cryptography")
+    key = new_key()
+    monkeypatch.setenv("GUARDRAIL_AUDIT_KEY", key)
+    monkeypatch.setenv("GUARDRAIL_AUDIT", f"sqlite:{tmp_path}/audit.db")
+    now = time.time()
+    rows = [
+        decision(n, time=now - 60 * n, policy=SECRET, text=f"text {n}", check_ms=float(n))
+        for n in range(5)
+    ]
+    with Store.open(AuditSettings(f"sqlite:{tmp_path}/audit.db")) as store:
+        store.write([row_of(one, Sealer(key)) for one in rows])
+
+    def invoke(*args: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, ["audit", *args])
+        assert done.exit_code == code, (done.output, done.exception)
+        return done.output
+
+    return invoke
+
+
+def test_query_shows_the_newest_first_with_texts_that_the_key_opens(run) -> None:
+    lines = run("query", "-n", "2").splitlines()
+    assert "block" in lines[0]
+    assert lines[1].strip() == "text 0"
+    assert lines[3].strip() == "text 1"
+
+
+def test_query_filters_and_writes_json(run) -> None:
+    found = [json.loads(line) for line in run("query", "--json", "--since", "90s").splitlines()]
+    assert [one["text"] for one in found] == ["text 0", "text 1"]
+    assert found[0]["time"].endswith("+00:00")
+    assert run("query", "--action", "pass") == ""
+    assert run("query", "--category", "hate") == ""
+
+
+def test_without_the_key_texts_stay_closed(run, monkeypatch) -> None:
+    monkeypatch.delenv("GUARDRAIL_AUDIT_KEY")
+    assert "text 0" not in run("query", "--json")
+
+
+def test_a_time_that_is_none_is_explained(run) -> None:
+    assert "30m, 2h, 7d" in run("query", "--since", "yesterday", code=2)
+
+
+def test_tail_shows_what_comes(run, tmp_path) -> None:
+    def later() -> None:
+        time.sleep(0.3)
+        with Store.open(AuditSettings(f"sqlite:{tmp_path}/audit.db")) as store:
+            store.write([row_of(decision(9, time=time.time()), Sealer(None))])
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    shown = run("tail", "--every-s", "0.05", "--for-s", "1.5")
+    thread.join()
+    assert "r-9" in shown.splitlines()[-1]
+
+
+def test_stats_count_what_there_is(run) -> None:
+    assert "5 decisions of 1 requests" in run("stats")
+    assert json.loads(run("stats", "--json"))["actions"] == {"input block": 5}
+
+
+def test_export_writes_every_decision_to_jsonl(run, tmp_path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert "5 decisions" in run("export", "--out", str(out))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["text"] for row in rows] == [f"text {n}" for n in range(4, -1, -1)]
+
+
+def test_export_writes_parquet_that_others_read(run, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "out.parquet"
+    run("export", "--out", str(out))
+    rows = parquet.read_table(out).to_pylist()
+    assert [row["text"] for row in rows] == [f"text {n}" for n in range(4, -1, -1)]
+    assert rows[0]["categories"] == ["unsafe"]
+    assert rows[0]["time"].year >= 2024
+    assert json.loads(rows[0]["detail"])["scores"]["unsafe"][0] == 0.95
+
+
+def test_prune_removes_what_is_old(run) -> None:
+    assert "3 decisions removed" in run("prune", "--rows", "2")
+    assert "say --days or --rows" in run("prune", code=2)
+
+
+def test_a_database_that_is_not_there_is_one_clear_line() -> None:
+    command = [sys.executable, "-m", "guardrail", "audit", "query", "--audit", "sqlite:none.db"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == EXIT_BAD_FILE
+    assert "there is no none.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_new_key_is_one_that_fernet_takes() -> None:
+    fernet = pytest.importorskip("cryptography.fernet")
+    fernet.Fernet(CliRunner().invoke(cli, ["audit", "key"]).output.strip())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_server_loses_at_most_the_window_and_a_stopped_one_nothing(
+    tmp_path, number
+) -> None:
+    place = f"sqlite:{tmp_path}/audit.db"
+    finished: list[float] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as upstream:
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        command = [
+            sys.executable, "-u", "-m", "guardrail", "serve", "--port", "0", "--audit", place,
+            "-u", f"http://127.0.0.1:{upstream.server_port}",
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            head = [process.stdout.readline() for _ in range(4)]
+            assert any(place in line for line in head), "the audit is named at the start"
+            data = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
+            end = time.monotonic() + 3.5 * WINDOW_S
+            while time.monotonic() < end:
+                request = urllib.request.Request(f"{url}/v1/chat/completions", data)
+                request.add_header("Content-Type", "application/json")
+                urllib.request.urlopen(request, timeout=20).read()
+                finished.append(time.monotonic())
+            killed = time.monotonic()
+            process.send_signal(number)
+            process.wait(20)
+        upstream.shutdown()
+    with Store.open(AuditSettings(place)) as store:
+        kept = len({one["request_id"] for one in store.every(Query())})
+    sure = [t for t in finished if number == signal.SIGTERM or t < killed - WINDOW_S]
+    assert len(sure) > 3
+    assert len(sure) <= kept <= len(finished) + 1

@@ -1,0 +1,177 @@
+"""What the proxy records: every decision of every dialect, and no text unless the policy says."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from guardrail.audit import AuditSettings, Query, Store
+from guardrail.errors import SettingsError
+from tests.proxy.conftest import completion, stream_of
+
+PLAIN = (
+    "version: 1\nname: t\nmessage: no way\naudit: {text: plain}\n"
+    "categories: {unsafe: {flag: 0.5, block: 0.9, review: [0.6, 0.8]}}"
+)
+REQUIRED = (
+    "version: 1\nname: t\nmessage: no way\naudit: {required: true}\n"
+    "categories: {unsafe: {block: 0.9}}"
+)
+
+
+@pytest.fixture
+def audit(tmp_path) -> AuditSettings:
+    return AuditSettings(f"sqlite:{tmp_path}/audit.db", flush_s=0.02)
+
+
+async def records(settings: AuditSettings, expected: int) -> list[dict]:
+    """Wait for the records, the oldest first."""
+    found: list[dict] = []
+    for _ in range(500):
+        with Store.open(settings) as store:
+            found = list(store.every(Query()))
+        if len(found) >= expected and all(one["final"] for one in found):
+            break
+        await asyncio.sleep(0.02)
+    assert len(found) == expected
+    return found
+
+
+async def test_a_whole_exchange_is_two_decisions_without_text(start, audit) -> None:
+    bench = await start(audit=audit)
+    bench.upstream.answers(completion("fine"))
+    async with bench.chat("hello") as response:
+        request_id = response.headers["x-guardrail-request-id"]
+    asked, answered = await records(audit, 2)
+    for one in (asked, answered):
+        assert one["request_id"] == request_id
+        assert (one["dialect"], one["route"]) == ("openai.chat", "/v1/chat/completions")
+        assert (one["llm"], one["action"], one["outcome"]) == ("m", "pass", "scanned")
+        assert one["policy"].startswith("t@")
+        assert one["model"] == "marker@0"
+        assert one["text"] is None
+        assert one["total_ms"] >= one["check_ms"] > 0
+        assert one["tokens"] > 0
+    assert (asked["direction"], answered["direction"]) == ("input", "output")
+    assert (asked["scanned_chars"], answered["scanned_chars"]) == (5, 4)
+    assert answered["ended"] == "ok"
+
+
+async def test_a_block_on_input_is_recorded_with_its_threshold(start, audit) -> None:
+    bench = await start(PLAIN, audit=audit)
+    async with bench.chat("BAD idea") as response:
+        assert response.status == 400
+    [found] = await records(audit, 1)
+    assert (found["action"], found["category"], found["threshold"]) == ("block", "unsafe", 0.9)
+    assert found["text"] == "BAD idea"
+    assert found["decided_by"] == "model:marker@0"
+
+
+async def test_a_stream_is_one_decision_however_many_windows_it_has(start, audit) -> None:
+    bench = await start(PLAIN, audit=audit)
+    words = ["some harmless words, quite a few of them. "] * 20
+    bench.upstream.streams(stream_of(*words[:10], "MEH and so on. ", *words[10:]))
+    async with bench.chat("hi", stream=True) as response:
+        await response.read()
+    _, answer = await records(audit, 2)
+    assert answer["action"] == "flag"
+    assert answer["review"]
+    assert answer["checks"] > 3
+    assert "MEH" in answer["text"]
+    assert answer["prompt"] == "hi"
+    assert answer["ended"] == "ok"
+
+
+async def test_a_cut_stream_says_how_it_ended(start, audit) -> None:
+    bench = await start(audit=audit)
+    bench.upstream.streams(stream_of("all is well so far, ", "then BAD comes", " and more"))
+    async with bench.chat("hi", stream=True) as response:
+        await response.read()
+    _, answer = await records(audit, 2)
+    assert (answer["action"], answer["ended"]) == ("block", "blocked_output")
+
+
+async def test_an_answer_that_cannot_be_read_is_recorded(start, audit) -> None:
+    bench = await start(audit=audit)
+    bench.upstream.answers("not a completion")
+    async with bench.chat("hi") as response:
+        assert response.status == 502
+    _, answer = await records(audit, 2)
+    assert (answer["outcome"], answer["reason"], answer["action"]) == (
+        "failed", "unreadable", "block",
+    )  # fmt: skip
+
+
+async def test_moderations_and_litellms_questions_are_recorded(start, audit) -> None:
+    bench = await start(audit=audit)
+    body = {"input": ["fine", "BAD"]}
+    async with bench.client.post(f"{bench.url}/v1/moderations", json=body) as response:
+        assert response.status == 200
+    question = {"texts": ["BAD"], "input_type": "request", "request_data": {}}
+    path = f"{bench.url}/beta/litellm_basic_guardrail_api"
+    async with bench.client.post(path, json=question) as response:
+        assert response.status == 200, await response.text()
+    found = await records(audit, 3)
+    assert [one["dialect"] for one in found] == ["openai.moderations"] * 2 + ["litellm"]
+    assert sorted(one["action"] for one in found) == ["block", "block", "pass"]
+
+
+async def test_a_monitoring_policy_records_what_would_have_happened(start, audit) -> None:
+    policy = "version: 1\nname: t\nmode: monitor\ncategories: {unsafe: {block: 0.9}}"
+    bench = await start(policy, audit=audit)
+    bench.upstream.answers(completion("fine"))
+    async with bench.chat("BAD") as response:
+        assert response.status == 200
+    asked, _ = await records(audit, 2)
+    assert (asked["action"], asked["enforced"]) == ("block", False)
+
+
+async def test_serving_goes_on_without_the_database_and_readiness_says_so(
+    start, audit, tmp_path
+) -> None:
+    bench = await start(audit=audit)
+    bench.upstream.answers(completion("fine"))
+    other = sqlite3.connect(f"{tmp_path}/audit.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    states = set()
+    for _ in range(200):
+        async with bench.chat("hello") as response:
+            assert response.status == 200
+        async with bench.client.get(f"{bench.url}/health/ready") as response:
+            state = await response.json()
+        states.add((state["status"], state["audit"]))
+        if state["status"] == "degraded":
+            break
+        await asyncio.sleep(0.02)
+    assert ("degraded", "locked") in states
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        assert 'guardrail_audit_errors_total{kind="locked"}' in await response.text()
+    other.execute("ROLLBACK")
+    other.close()
+    for _ in range(500):
+        async with bench.client.get(f"{bench.url}/health/ready") as response:
+            if (await response.json())["status"] == "ready":
+                return
+        await asyncio.sleep(0.02)
+    pytest.fail("it stayed degraded")
+
+
+@pytest.mark.parametrize(("policy", "status"), [(REQUIRED, 400), (PLAIN, 200)])
+async def test_a_full_queue_follows_the_policy(start, tmp_path, policy, status) -> None:
+    audit = AuditSettings(f"sqlite:{tmp_path}/audit.db", flush_s=60, queue=2)
+    bench = await start(policy, audit=audit)
+    bench.upstream.answers(completion("fine"))
+    async with bench.chat("hello") as response:
+        assert response.status == 200
+    async with bench.chat("hello") as response:
+        assert response.status == status
+    async with bench.client.get(f"{bench.url}/metrics") as response:
+        dropped = 'guardrail_audit_records_total{result="dropped"} 2.0' in await response.text()
+    assert dropped is (status == 200)
+
+
+async def test_a_policy_whose_texts_cannot_be_kept_stops_the_start(start, audit) -> None:
+    with pytest.raises(SettingsError, match="guardrail audit key"):
+        await start(PLAIN.replace("plain", "hash"), audit=audit)

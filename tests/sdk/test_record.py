@@ -1,0 +1,77 @@
+"""Decisions made in process are recorded too, where an audit is named."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from guardrail import Guardrail, GuardrailBlocked
+from guardrail.audit import AuditLog, AuditSettings, Query, Store
+from guardrail.errors import SettingsError
+from guardrail.policy import parse_policy
+
+POLICY = parse_policy(
+    "version: 1\nname: t\naudit: {text: plain}\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
+)
+
+
+@pytest.fixture
+def place(tmp_path) -> str:
+    return f"sqlite:{tmp_path}/audit.db"
+
+
+def rows(rail: Guardrail) -> list[dict]:
+    assert rail.audit is not None
+    rail.audit.close()
+    with Store.open(rail.audit.settings) as store:
+        return list(store.every(Query()))
+
+
+def test_checks_and_streams_are_recorded(marker, place) -> None:
+    rail = Guardrail(POLICY, marker, audit=place)
+    rail.check("fine")
+    rail.check("BAD", direction="output", prompt="why?")
+    assert "".join(rail.check_stream(["all ", "is ", "well"])) == "all is well"
+    with pytest.raises(GuardrailBlocked):
+        list(rail.check_stream(["a long enough beginning of it, ", "then BAD"]))
+    found = rows(rail)
+    assert [one["source"] for one in found] == ["sdk"] * 4
+    assert [one["direction"] for one in found] == ["input", "output", "output", "output"]
+    assert [one["action"] for one in found] == ["pass", "block", "pass", "block"]
+    assert [one["text"] for one in found][:3] == ["fine", "BAD", "all is well"]
+    assert all(one["final"] for one in found)
+
+
+async def test_async_checks_and_streams_are_recorded(marker, place) -> None:
+    rail = Guardrail(POLICY, marker, audit=place)
+
+    async def source():
+        yield "all is"
+        yield " well"
+
+    await rail.acheck("BAD")
+    assert [part async for part in rail.acheck_stream(source())] == ["all is", " well"]
+    assert [one["action"] for one in rows(rail)] == ["block", "pass"]
+
+
+def test_a_shared_log_serves_several_and_is_left_running(marker, place) -> None:
+    log = AuditLog(AuditSettings(place))
+    log.start()
+    for _ in range(2):
+        Guardrail(POLICY, marker, audit=log).check("fine")
+    assert log.close() == 0
+    assert log.health.written == 2
+
+
+def test_a_copy_in_another_process_records_to_the_same_place(place) -> None:
+    rail = Guardrail(POLICY, audit=place)
+    copy = pickle.loads(pickle.dumps(rail))
+    assert copy.audit.settings == rail.audit.settings
+    copy.audit.close()
+    rail.audit.close()
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(marker) -> None:
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        Guardrail(POLICY, marker, audit="sqlite:/proc/audit.db")
