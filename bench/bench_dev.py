@@ -1,6 +1,7 @@
-"""Bundles on the development set, key by key: AUPRC, and calibration error cross-fitted.
+r"""Bundles on the development set, key by key: AUPRC, and calibration error cross-fitted.
 
-    python bench/bench_dev.py --data open.jsonl.gz [--bundle DIR ...] [--every 1]
+    python bench/bench_dev.py --data open.jsonl.gz [--bundle DIR ...] [--every 1] \
+        [--plot keys.svg]
 
 Needs the extra `train`. The set is what a training calibrates on: the dev rows of the data, the
 held-out families of the contrast corpus, held-out requests in held-out wrappers, held-out orders
@@ -71,11 +72,32 @@ def _cell(table: Any, output: str, rows: NDArray[np.bool_]) -> tuple[int, int, s
     return int(known.sum()), int(labels.sum()), cell
 
 
+def _plot(scored: Sequence[tuple[str, Any]], path: Path) -> None:
+    """Draw each key's AUPRC, one bar for each bundle, sorted by the last one's."""
+    from matplotlib.figure import Figure
+
+    every = np.ones(len(scored[0][1].roles), dtype=bool)
+    found = {key: [float(_cell(t, key, every)[2][:5]) for _, t in scored] for key in KEYS}
+    keys = sorted(found, key=lambda key: found[key][-1])
+    figure = Figure(figsize=(7.5, 7.0), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(scored)
+    for number, (name, _) in enumerate(scored):
+        places = np.arange(len(keys)) + number * height
+        axes.barh(places, [found[key][number] for key in keys], height, label=name)
+    axes.set_yticks(np.arange(len(keys)) + 0.4 - height / 2, keys)
+    axes.set(xlabel="AUPRC on the development set", xlim=(0, 1))
+    axes.axvline(0.7, color="grey", linestyle=":")
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bundle", action="append")
     parser.add_argument("--every", type=int, default=1, help="use each so many examples")
+    parser.add_argument("--plot", type=Path, help="an SVG or PNG with a bar for each key")
     options = parser.parse_args()
     dev = dev_examples(read_rows(options.data), read_corpus(), read_wrappers())[:: options.every]
     folders = [Path(f) for f in options.bundle or [str(Bundle.open().folder)]]
@@ -87,6 +109,8 @@ def main() -> None:
         cells = [_cell(table, output, rows) for _, table in scored]
         texts = " | ".join(cell if cell != "–" else "– | – | –" for *_, cell in cells)
         print(f"| {name} | {cells[0][0]} | {cells[0][1]} | {texts} |")
+    if options.plot is not None:
+        _plot(scored, options.plot)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ _HOW = """\
 - Outputs: one attention-pooled logit for each of {outputs} names, the mean token state
   (`embedding`), and what each token adds to each logit (`token_logits`).
 - Training: masked binary cross-entropy on sources balanced by temperature, contrast twins,
-  requests inside harmless and adversarial wrappers, spelling changes and crops; a share of the
-  batches with block-causal attention. {steps:,} steps, {examples:,} examples, seed {seed}.
+  requests inside harmless and adversarial wrappers, orders to the model inside documents, spelling
+  changes and crops; {block_share:.0%} of the batches with block-causal attention. {steps:,} steps,
+  {examples:,} examples, seed {seed}{before}. {left_out:,} rows whose label two judges contradict
+  (an earlier bundle and a cross-validated linear model) were left out.
 - Int8 weights for each channel, activations quantised dynamically, the heads in fp32. An
   activation's scale depends on the whole batch, so probabilities move a little with what else
   is in it. With the first bundle, on 300 corpus texts scored alone and together, that of
@@ -76,6 +78,9 @@ def card(
         steps=training.get("steps", 0),
         examples=training.get("examples", 0),
         seed=training.get("seed", 0),
+        before=_before(training.get("begun_with")),
+        left_out=training.get("doubtful_rows_left_out", 0),
+        block_share=training.get("settings", {}).get("batches", {}).get("block_share", 0.0),
     )
     parts = [
         f"# {bundle.name} {bundle.version}\n",
@@ -98,6 +103,12 @@ def card(
         "no text of theirs is part of this bundle.\n",
     ]
     return "\n".join(parts)
+
+
+def _before(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return ""
+    return f", after {run['steps']:,} steps and {run['examples']:,} examples of an earlier run"
 
 
 def _quantisation(cost: Sequence[dict[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from guardrail.train.gate import cross_fitted, quantisation_cost
 from guardrail.train.mixture import Mixture
 from guardrail.train.model import GuardModel, base_folder, load_base, load_weights
 from guardrail.train.rows import OUTPUTS, Example, Row, example, read_rows
-from guardrail.train.rubrics import RubricBank
+from guardrail.train.rubrics import HELD_OUT, RubricBank
 from guardrail.train.selftaught import read_focus
 
 __all__ = ["Report", "TrainSettings", "finish", "train"]
@@ -210,6 +211,9 @@ def provenance_of(
         "seed": settings.fit.seed,
         "steps": progress.step,
         "examples": progress.examples,
+        "begun_with": _begun_with(settings.init),
+        "doubtful_rows_left_out": _left_out(settings, rows),
+        "rubrics_held_out": sorted(HELD_OUT),
         "settings": {**asdict(settings.fit), "batches": asdict(settings.batches)},
         "corpus": {
             "lines": len(lines),
@@ -227,6 +231,22 @@ def provenance_of(
             for source, license_ in sources
         ],
     }
+
+
+def _begun_with(init: Path | None) -> dict[str, Any] | None:
+    """What is known of the run whose weights this one began with."""
+    if init is None:
+        return None
+    progress = torch.load(init, map_location="cpu", weights_only=True)["progress"]
+    digest = hashlib.sha256(init.read_bytes()).hexdigest()
+    return {"sha256": digest, "steps": progress["step"], "examples": progress["examples"]}
+
+
+def _left_out(settings: TrainSettings, rows: Sequence[Row]) -> int:
+    if settings.doubtful is None:
+        return 0
+    doubtful = read_doubtful(settings.doubtful)
+    return sum(row.split == "train" and row.id in doubtful for row in rows)
 
 
 def _rows(files: Sequence[Path], tell: Tell | None) -> list[Row]:
