@@ -22,11 +22,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 from guardrail.classifier.base import Classifier, Sample
 from guardrail.classifier.cascade import Guards
+from guardrail.classifier.pace import Pace
 from guardrail.classifier.pieces import PIECE_CHARS, merge, pieces
 from guardrail.classifier.prepare import Prepared, PreparedPolicies
 from guardrail.decide import (
@@ -48,15 +50,13 @@ __all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "Wa
 
 log = logging.getLogger(__name__)
 
-BATCH_CHARS: Final = 8_000
-"""Most text in one batch: bounds how long a newcomer waits for the batch in progress."""
+BATCH_S: Final = 0.25
+"""What a batch should take: bounds how long a newcomer waits for the batch in progress."""
 MAX_TEXTS: Final = 1_024
 """Most texts of one request that are judged apart: a forward pass for each of more than that
 would outlast any time-out, and a task for each would hold up the event loop."""
 WOKEN_AT_ONCE: Final = 4
 """Checks woken in one turn of the event loop; a batch of 35 at once held it for 30 ms."""
-SECONDS_PER_CHAR: Final = 50e-6
-"""Rough cost of a character on one core (measured: 4,400 tokens of 4.5 characters a second)."""
 
 
 NOTHING: Final = Segment("")
@@ -136,6 +136,7 @@ class Checker:
     Args:
         classifier: The model that scores the texts.
         max_queue_chars: Most text that may wait; beyond it a check fails with ``overload``.
+        batch_s: What one batch should take; its size follows from the pace that is measured.
         observer: Called with each finished check, on the event loop.
         shadow_observer: Called with each text that a policy on trial judged as well.
         clock: Monotonic seconds.
@@ -147,6 +148,7 @@ class Checker:
         classifier: Classifier,
         *,
         max_queue_chars: int = 2_000_000,
+        batch_s: float = BATCH_S,
         observer: Callable[[CheckRecord], None] | None = None,
         shadow_observer: Callable[[ShadowRecord], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -160,6 +162,8 @@ class Checker:
         self._clock = clock
         self._heap: list[_Job] = []
         self._queued_chars = 0
+        self._scoring_chars = 0
+        self._pace = Pace(batch_s)
         self._count = itertools.count()
         self._busy: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="guardrail-score")
@@ -212,6 +216,11 @@ class Checker:
     def queued_chars(self) -> int:
         """Characters that wait for the classifier now."""
         return self._queued_chars
+
+    @property
+    def expected_wait_s(self) -> float:
+        """Likely time until a text that comes now is scored, at the pace measured so far."""
+        return self._pace.wait_s(self._queued_chars + self._scoring_chars)
 
     async def check(
         self,
@@ -354,7 +363,7 @@ class Checker:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Scores] = loop.create_future()
         size = len(sample.text) + len(sample.context)
-        due = self._clock() + size * SECONDS_PER_CHAR
+        due = self._clock() + size * self._pace.seconds_per_char
         heapq.heappush(self._heap, _Job(due, next(self._count), sample, future, classifier))
         self._queued_chars += size
         if self._busy is None:
@@ -371,8 +380,8 @@ class Checker:
         try:
             while (jobs := self._take()) or done:
                 samples = [job.sample for job in jobs]
-                score = jobs[0].classifier.score if jobs else None
-                scoring = loop.run_in_executor(self._pool, score, samples) if score else None
+                score = partial(self._timed, jobs[0].classifier, samples) if jobs else None
+                scoring = loop.run_in_executor(self._pool, score) if score else None
                 await _hand_out(done)
                 done = []
                 try:
@@ -383,11 +392,19 @@ class Checker:
         finally:
             self._busy = None
 
+    def _timed(self, classifier: Classifier, samples: Sequence[Sample]) -> list[Scores]:
+        """Score a batch, in the thread, and learn from the time that it took."""
+        started = self._clock()
+        scores = classifier.score(samples)
+        chars = sum(len(sample.text) + len(sample.context) for sample in samples)
+        self._pace.observe(chars, self._clock() - started)
+        return scores
+
     def _take(self) -> list[_Job]:
         """Take the next batch, of one classifier; jobs that nobody waits for are dropped."""
         jobs: list[_Job] = []
-        chars = 0
-        while self._heap and (not jobs or chars < BATCH_CHARS):
+        chars, most = 0, self._pace.batch_chars
+        while self._heap and (not jobs or chars < most):
             if jobs and self._heap[0].classifier is not jobs[0].classifier:
                 break
             job = heapq.heappop(self._heap)
@@ -395,6 +412,7 @@ class Checker:
             if not job.future.done():
                 jobs.append(job)
                 chars += job.chars
+        self._scoring_chars = chars
         return jobs
 
 

@@ -28,6 +28,7 @@ COMMANDS: Final = MappingProxyType(
         "audit": "guardrail.cli.audit:audit_group",
         "check": "guardrail.cli.check:check_command",
         "evaluate": "guardrail.cli.evaluate:evaluate_command",
+        "keys": "guardrail.cli.keys:keys_group",
         "policy": "guardrail.cli.policy:policy_group",
         "score": "guardrail.cli.score:score_command",
         "serve": "guardrail.cli.serve:serve_command",

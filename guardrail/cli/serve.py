@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from guardrail.cli import EXIT_BAD_FILE
 from guardrail.cli.audit_options import audit_options, audit_settings
+from guardrail.cli.limits import limit_options, limits_from
 
 __all__ = ["serve_command"]
 
@@ -66,6 +68,31 @@ __all__ = ["serve_command"]
 @click.option(
     "--threads", type=click.IntRange(1, 256), help="Threads of one forward pass [default: cores]."
 )
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that share the port, each with a model of its own.",
+)
+@click.option(
+    "--allow-upstream",
+    multiple=True,
+    help="Host (or host:port) that --upstream may name; may be repeated [default: any].",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    help="File with keys that clients need (see 'guardrail keys').",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object a line; 'guardrail -v serve' logs each request.",
+)
+@limit_options
 @audit_options
 def serve_command(
     upstream: str,
@@ -84,10 +111,15 @@ def serve_command(
     read_timeout_s: float,
     reload_s: float,
     threads: int | None,
+    workers: int,
+    allow_upstream: tuple[str, ...],
+    keys: Path | None,
+    log_format: str,
     audit: str | None,
     audit_days: float,
     audit_rows: int,
     audit_key_file: str | None,
+    **limits: float,
 ) -> None:
     """Run the proxy in front of an LLM API.
 
@@ -106,7 +138,9 @@ def serve_command(
     from guardrail.classifier.base import Sample
     from guardrail.policy import load_policy
     from guardrail.proxy import Announce, Settings, serve
+    from guardrail.proxy.logs import LogFormat, set_up
     from guardrail.proxy.models import load_models
+    from guardrail.proxy.workers import Job, Supervisor
     from guardrail.wire import RefusalStyle
 
     settings = Settings(
@@ -124,25 +158,44 @@ def serve_command(
         reload_s=reload_s,
         models=load_models(models) if models else None,
         audit=audit_settings(audit, audit_key_file, audit_days, audit_rows),
+        allowed_upstreams=allow_upstream,
+        keys=keys,
+        limits=limits_from(limits),
     )
+    level = logging.getLogger().level
+    set_up(LogFormat(log_format), level)
     loaded = load_policy(policy)
-    classifier = load_classifier(bundle, threads=threads)
-    classifier.score([Sample("The first pass is slower than the others.")])
 
-    def started(port: int) -> None:
+    def started(port: int, model: str) -> None:
         click.secho(f"guardrail listens on http://{host}:{port}", bold=True)
         click.echo(f"  upstream {upstream}")
         click.echo(f"  policy   {loaded.identity}")
-        click.echo(f"  model    {classifier.model_id}")
+        click.echo(f"  model    {model}")
         click.echo(f"  audit    {settings.audit.place if settings.audit else 'none'}")
+        if workers > 1:
+            click.echo(f"  workers  {workers}")
         if passthrough:
             click.echo("  paths    what is not guarded passes unchecked (--no-passthrough refuses)")
         click.echo(f"  try      OPENAI_BASE_URL=http://{host}:{port}/v1")
 
     try:
-        serve(settings, loaded, classifier, started)
+        if workers > 1:
+            job = Job(settings, policy, bundle, threads, LogFormat(log_format), level)
+            Supervisor(job, workers, started, _died).run()
+            return
+        classifier = load_classifier(bundle, threads=threads)
+        classifier.score([Sample("The first pass is slower than the others.")])
+        serve(settings, loaded, classifier, lambda port: started(port, classifier.model_id))
     except OSError as error:
         click.secho(
             f"guardrail: cannot listen on {host}:{port}: {error.strerror}", fg="red", err=True
         )
         raise SystemExit(EXIT_BAD_FILE) from error
+
+
+def _died(code: int, wait_s: float) -> None:
+    click.secho(
+        f"guardrail: a worker ended with {code}; another starts in {wait_s:g} s",
+        fg="red",
+        err=True,
+    )

@@ -1,11 +1,37 @@
 """The drop-in proxy in front of an LLM API.
 
-`settings` says what to run, `app` routes and checks, `server` runs it, `upstream` speaks to the
-API, `answer` takes an answer through the relay, `metrics` counts. These are the only importers
-of the aiohttp server and client. This room knows no training code.
+`settings` and `limits` say what to run, `app` routes and checks, `server` runs it in one process
+and `workers` in several, `upstream` speaks to the API, `answer` takes an answer through the relay.
+`admission`, `connections` and `keys` say who may come in; `metrics`, `tracing` and `logs` tell of
+it. These are the only importers of the aiohttp server and client. This room knows no training
+code. Names are imported when they are first used: the command line reads defaults from here.
 """
 
-from guardrail.proxy.server import make_app, serve
-from guardrail.proxy.settings import Announce, Settings
+from __future__ import annotations
 
-__all__ = ["Announce", "Settings", "make_app", "serve"]
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from guardrail.proxy.limits import Limits
+    from guardrail.proxy.server import make_app, serve
+    from guardrail.proxy.settings import Announce, Settings
+
+__all__ = ["Announce", "Limits", "Settings", "make_app", "serve"]
+
+_HOMES: Final = MappingProxyType(
+    {
+        "Announce": "settings",
+        "Limits": "limits",
+        "Settings": "settings",
+        "make_app": "server",
+        "serve": "server",
+    }
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'guardrail.proxy' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"guardrail.proxy.{_HOMES[name]}"), name)

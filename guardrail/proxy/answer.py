@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import aiohttp
 from aiohttp import web
@@ -18,86 +17,37 @@ from aiohttp import web
 from guardrail.check import Checker, Watch
 from guardrail.errors import WireError
 from guardrail.policy import Policy
-from guardrail.proxy.settings import Announce, Settings
+from guardrail.proxy.notices import Notices
+from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, explain
 from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
-from guardrail.wire import Notice, Wire, WireRequest, WireStream, read_error
+from guardrail.wire import Wire, WireRequest, WireStream, read_error
 
 log = logging.getLogger("guardrail.proxy")
 
-UNREAD: Final = "Token numbers and embeddings cannot be checked; send text."
-
-__all__ = ["Answer", "Notices", "StreamSink", "WholeSink"]
+__all__ = ["Answer", "Relayed", "StreamSink", "WholeSink"]
 
 
-def languages(accepts: str) -> tuple[str, ...]:
-    """Return the languages of an Accept-Language header (RFC 9110, 12.5.4), the best first."""
-    found = []
-    for part in accepts[:1000].split(","):
-        tag, _, weight = part.strip().partition(";q=")
-        try:
-            found.append((-float(weight or 1), tag.strip().lower()))
-        except ValueError:
-            continue
-    return tuple(tag for weight, tag in sorted(found, key=lambda f: f[0]) if tag and weight < 0)
+class FirstText:
+    """How long the first text of an answer was held."""
 
+    __slots__ = ("_came", "held_s")
 
-class Notices:
-    """Words and headers for the verdicts of one exchange.
+    def __init__(self) -> None:
+        self._came: float | None = None
+        self.held_s: float | None = None
 
-    Args:
-        policy: The policy in force.
-        request_id: Identity of the exchange.
-        settings: How a block and a flag are told.
-        accepts: The client's Accept-Language: a policy may have its messages in several.
-    """
+    def came(self, frames: Sequence[Frame]) -> None:
+        """Take note of frames from the upstream."""
+        if self._came is None and any(frame.spans for frame in frames):
+            self._came = time.monotonic()
 
-    def __init__(
-        self, policy: Policy, request_id: str, settings: Settings, accepts: str = ""
-    ) -> None:
-        self._languages = languages(accepts)
-        self._policy = policy
-        self._request_id = request_id
-        self._settings = settings
-
-    def notice(self, verdict: Verdict) -> Notice:
-        """Return what the client is told about a block."""
-        unread = all(finding.reason == "unreadable" for finding in verdict.findings)
-        message = self._policy.message_for(verdict.categories, self._languages)
-        return Notice(
-            message=UNREAD if unread else message,
-            categories=verdict.categories,
-            request_id=self._request_id,
-            style=self._settings.refusal,
-            created=int(time.time()),
-        )
-
-    def headers(self, verdict: Verdict | None) -> dict[str, str]:
-        """Return the x-guardrail headers for a verdict."""
-        headers = {
-            "x-guardrail-request-id": self._request_id,
-            "x-guardrail-policy": self._policy.identity,
-            "x-guardrail-action": verdict.effective.value if verdict else "pass",
-        }
-        if verdict is not None and verdict.categories:
-            headers["x-guardrail-categories"] = ",".join(verdict.categories)
-        return headers
-
-    def tell(self, stream: WireStream, verdict: Verdict) -> bytes:
-        """Return the bytes that tell of a verdict within a stream, as the operator set it."""
-        summary = {
-            "action": verdict.effective.value,
-            "categories": list(verdict.categories),
-            "policy": self._policy.identity,
-            "request_id": self._request_id,
-        }
-        if self._settings.announce is Announce.COMMENT:
-            return stream.extra("guardrail", summary)
-        if self._settings.announce is Announce.EVENT:
-            return stream.event("guardrail", summary)
-        return b""
+    def left(self, frames: Sequence[Frame]) -> None:
+        """Take note of frames that were written to the client."""
+        if self.held_s is None and self._came is not None and any(f.spans for f in frames):
+            self.held_s = time.monotonic() - self._came
 
 
 class StreamSink:
@@ -109,6 +59,7 @@ class StreamSink:
         headers: Headers for the client.
         status: Status of the upstream's answer.
         notices: Makes the notice for a verdict.
+        first: Told when the first text leaves.
     """
 
     def __init__(
@@ -118,10 +69,12 @@ class StreamSink:
         headers: Mapping[str, str],
         status: int,
         notices: Notices,
+        first: FirstText,
     ) -> None:
         self._request = request
         self._stream = stream
         self._notices = notices
+        self._first = first
         self.response = web.StreamResponse(status=status, headers=headers)
 
     async def _write(self, data: bytes) -> None:
@@ -132,6 +85,7 @@ class StreamSink:
     async def release(self, frames: Sequence[Frame]) -> None:
         """Write frames that are cleared."""
         await self._write(b"".join(frame.raw for frame in frames))
+        self._first.left(frames)
         for frame in frames:
             self._stream.sent(frame)
 
@@ -215,6 +169,21 @@ class WholeSink:
 
 
 @dataclass(frozen=True, slots=True)
+class Relayed:
+    """An answer that was relayed.
+
+    Args:
+        response: What the client got.
+        result: How it ended.
+        first_held_s: How long its first text was held, where it was streamed and some left.
+    """
+
+    response: web.StreamResponse
+    result: Result
+    first_held_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One checked answer: everything that the relay of it needs.
 
@@ -224,7 +193,7 @@ class Answer:
         wire: The dialect.
         request: The request that is answered.
         notices: Words and headers.
-        max_bytes: Largest answer that is held whole.
+        settings: How large a whole answer and how long a streamed one may be.
         watch: Told of every decision.
     """
 
@@ -233,7 +202,7 @@ class Answer:
     wire: Wire
     request: WireRequest
     notices: Notices
-    max_bytes: int
+    settings: Settings
     watch: Watch | None = None
 
     async def relay(
@@ -241,7 +210,7 @@ class Answer:
         client: web.Request,
         upstream: UpstreamAnswer,
         headers: Mapping[str, str],
-    ) -> tuple[web.StreamResponse, Result]:
+    ) -> Relayed:
         """Relay an answer, checked.
 
         Args:
@@ -250,19 +219,20 @@ class Answer:
             headers: Headers for the client.
 
         Returns:
-            The response to the client and how it ended.
+            The response to the client, how it ended, and how long its first text was held.
 
         Raises:
             UpstreamError: A whole answer could not be read.
             ConnectionResetError: The client is gone.
         """
         sink: StreamSink | WholeSink
+        first = FirstText()
         if upstream.content_type == "text/event-stream":
             stream = self.wire.open_stream(self.request)
-            source = self._frames(upstream, stream)
-            sink = StreamSink(client, stream, headers, upstream.status, self.notices)
+            source = self._frames(upstream, stream, first)
+            sink = StreamSink(client, stream, headers, upstream.status, self.notices, first)
         else:
-            body = await _read_whole(upstream, self.max_bytes)
+            body = await _read_whole(upstream, self.settings.max_response_bytes)
             source = self._frame(body, fine=upstream.ok)
             sink = WholeSink(self.wire, self.request, body, headers, upstream.status, self.notices)
         guard = StreamGuard(stream_settings(self.policy))
@@ -277,7 +247,7 @@ class Answer:
             log.exception("an answer failed after its head was sent")
             await sink.fail("The guardrail failed on this answer.")
             result = Result(None, guard.stats, "fault")
-        return sink.response, result
+        return Relayed(sink.response, result, first.held_s)
 
     async def _judge(self, check: Check) -> Verdict:
         segment = Segment(
@@ -288,12 +258,20 @@ class Answer:
         )
 
     async def _frames(
-        self, upstream: UpstreamAnswer, stream: WireStream
+        self, upstream: UpstreamAnswer, stream: WireStream, first: FirstText
     ) -> AsyncGenerator[Sequence[Frame], None]:
         """Yield the frames of a streamed answer, read by read."""
+        size, limits, started = 0, self.settings.limits, time.monotonic()
         try:
             async for data in upstream.content.iter_any():
-                yield readable(self.policy, stream.feed(data))
+                size += len(data)
+                if size > limits.stream_bytes:
+                    raise UpstreamError("too_large", 502, "The model API's answer is too large.")
+                if time.monotonic() - started > limits.stream_s:
+                    raise UpstreamError("too_long", 504, "The model API's answer took too long.")
+                frames = readable(self.policy, stream.feed(data))
+                first.came(frames)
+                yield frames
             yield readable(self.policy, stream.flush())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise explain(error) from error

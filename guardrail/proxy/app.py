@@ -6,34 +6,36 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 from aiohttp import web
 from prometheus_client import Counter
 
 from guardrail.audit import AuditLog, Origin, Trail
-from guardrail.check import Checker, Watch
+from guardrail.check import Checker
 from guardrail.classifier.base import Classifier
 from guardrail.decide import decide_failure
 from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
-from guardrail.proxy.answer import Answer, Notices
-from guardrail.proxy.http import copy, gone, passing_body, read_body, respond, status_of
-from guardrail.proxy.litellm import answer_litellm
+from guardrail.proxy.admission import Admission, Overload, fails_closed
+from guardrail.proxy.answer import Answer
+from guardrail.proxy.choice import chosen, judges
+from guardrail.proxy.exchange import Exchange
+from guardrail.proxy.http import BodyError, copy, gone, passing_body, read_body, respond, status_of
+from guardrail.proxy.keys import HEADERS, POLICY, KeyRing
 from guardrail.proxy.litellm_upstream import LiteLLMUpstream
 from guardrail.proxy.metrics import Metrics
-from guardrail.proxy.moderate import moderate
+from guardrail.proxy.notices import Notices
+from guardrail.proxy.own import Own
 from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
+from guardrail.proxy.tracing import NoTracing, Tracing
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
-from guardrail.relay import Result
-from guardrail.types import Action, Direction, Role, Verdict
-from guardrail.wire import WIRES, Reply, Wire, WireRequest, wire_for
+from guardrail.types import Direction, Role, Verdict
+from guardrail.wire import WIRES, Wire, WireRequest, wire_for
 from guardrail.wire.litellm_api import LITELLM_PATH
 
 __all__ = ["Proxy"]
@@ -46,22 +48,6 @@ LARGE_BYTES: Final = 262_144
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """What is known about one guarded request so far; filled in on its way."""
-
-    id: str
-    policy: Policy
-    wire: Wire
-    notices: Notices
-    started: float
-    request: WireRequest | None = None
-    input: Verdict | None = None
-    result: Result | None = None
-    ended: str = "ok"
-    trail: Trail | None = None
-
-
 class Proxy:
     """Routes, checks and relays.
 
@@ -69,13 +55,22 @@ class Proxy:
         settings: What the operator set.
         policy: The policy in force.
         classifier: What scores texts; not closed by the proxy.
+        tracing: Where spans go.
 
     Raises:
-        SettingsError: The audit cannot be kept as the settings and the policy say.
+        SettingsError: The keys file cannot be used, or the audit cannot be kept as the settings
+            and the policy say.
     """
 
-    def __init__(self, settings: Settings, policy: Policy, classifier: Classifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        classifier: Classifier,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.settings = settings
+        self.tracing = tracing or NoTracing()
         self.policy = policy
         self.metrics = Metrics()
         self.audit = (
@@ -84,43 +79,63 @@ class Proxy:
         if self.audit is not None:
             self.audit.require(policy)
         self.checker = Checker(
-            classifier, observer=self.metrics.check, shadow_observer=self.metrics.shadow
+            classifier,
+            batch_s=settings.limits.batch_s,
+            observer=self.metrics.check,
+            shadow_observer=self.metrics.shadow,
         )
+        self.admission = Admission(self.checker, settings.limits)
+        self.own = Own(self)
         self._no_rules = self.metrics.bypasses.labels("no_rules")
         self._no_path = self.metrics.bypasses.labels("path")
         self.upstream = (
-            Upstream(settings)
+            Upstream(settings, self.tracing.travel)
             if settings.models is None
             else LiteLLMUpstream(settings, settings.models)
         )
         self.reloader = Reloader(self, settings.reload_s)
+        self.keys = None
+        if settings.keys is not None:
+            self.keys = KeyRing(settings.keys, self.checker, self.metrics, settings.reload_s)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
         route = route_of(request)
         if request.method == "POST" and route.endpoint == "moderations":
-            return await self._serve_own(request, route, self._moderate, "openai.moderations")
+            return await self.own.moderate(request, route)
         if request.method == "POST" and request.path == LITELLM_PATH:
-            return await self._serve_own(request, route, self._ask, "litellm")
+            return await self.own.ask(request, route)
         wire = wire_for(f"/v1/{route.endpoint}")
         carries = route.stored or request.body_exists or request.method == "POST"
         if wire is None or not carries:
             return await self._pass_through(request)
         # One policy from here to the end, whatever is loaded meanwhile.
-        policy = self.policy
-        if not any(_judges(p) for p in (policy, *(s.policy for s in policy.selections))):
+        policy = request.get(POLICY, self.policy)
+        if not any(judges(p) for p in (policy, *(s.policy for s in policy.selections))):
             return await self._unchecked(request, route.path, self._no_rules)
         request_id = uuid.uuid4().hex
         accepts = request.headers.get("Accept-Language", "")
         notices = Notices(policy, request_id, self.settings, accepts)
-        exchange = _Exchange(request_id, policy, wire, notices, time.monotonic())
+        exchange = Exchange(request_id, policy, wire, notices, time.monotonic())
+        with self.tracing.request(request.method, f"/v1/{route.endpoint}", request.headers) as note:
+            response = await self._guarded(exchange, request, route)
+            note.set(http__response__status_code=response.status, guardrail__result=exchange.ended)
+            return response
+
+    async def _guarded(
+        self, exchange: Exchange, request: web.Request, route: Route
+    ) -> web.StreamResponse:
+        """Carry out an exchange and turn whatever goes wrong into an answer."""
         try:
-            return await self._exchange(exchange, request, route)
+            with self.admission.enter(exchange.policy):
+                return await self._exchange(exchange, request, route)
+        except Overload as overload:
+            return await self._shed(exchange, request, route, overload)
         except WireError as error:
-            exchange.ended = "invalid"
+            exchange.fault(self.metrics, "invalid", error)
             return self._error(exchange, status_of(error), str(error), param=error.param)
         except UpstreamError as error:
-            exchange.ended = f"upstream_{error.kind}"
+            exchange.fault(self.metrics, f"upstream_{error.kind}", error)
             self.metrics.upstream_errors.labels(error.kind).inc()
             return self._error(exchange, error.status, error.message)
         except asyncio.CancelledError:
@@ -129,55 +144,47 @@ class Proxy:
         except ConnectionResetError:
             exchange.ended = "disconnect"
             return gone(request)
-        except Exception:  # the last resort: no traceback to the client
-            exchange.ended = "fault"
+        except Exception as error:  # the last resort: no traceback to the client
+            exchange.fault(self.metrics, "fault", error)
             log.exception("request %s failed", exchange.id)
             return self._error(exchange, 500, "The guardrail failed on this request.")
         finally:
-            self._account(exchange)
+            exchange.account(self.metrics)
 
-    async def _moderate(
-        self, policy: Policy, body: bytes, request_id: str, watch: Watch | None
-    ) -> Reply:
-        return await moderate(self.checker, policy, WIRES["openai.chat"], body, request_id, watch)
-
-    async def _ask(self, policy: Policy, body: bytes, _: str, watch: Watch | None) -> Reply:
-        return await answer_litellm(self.checker, policy, body, watch)
-
-    async def _serve_own(
-        self,
-        client: web.Request,
-        route: Route,
-        answer: Callable[[Policy, bytes, str, Watch | None], Awaitable[Reply]],
-        dialect: str,
-    ) -> web.Response:
-        """Serve an endpoint that needs no upstream from the policy in force."""
-        request_id = uuid.uuid4().hex
-        policy = _chosen(self.policy, client, route.path, None)
-        trail = self._trail(Origin(request_id, "proxy", route.path, dialect), policy)
-        try:
-            reply = await answer(policy, await self._read(client), request_id, trail)
-            if trail is not None:
-                trail.finish("ok")
-        except WireError as error:
-            reply = WIRES["openai.chat"].error(
-                status_of(error), str(error), type="invalid_request_error", param=error.param
-            )
-        return respond(reply, Notices(policy, request_id, self.settings).headers(None))
+    async def _shed(
+        self, exchange: Exchange, client: web.Request, route: Route, overload: Overload
+    ) -> web.StreamResponse:
+        """Turn a request away, or forward it unchecked where the policy fails open."""
+        # Once bytes of the body were taken in, it can no longer be forwarded as it comes.
+        closed = overload.reason == "memory" or fails_closed(exchange.policy)
+        self.metrics.shed.labels(overload.reason, "refused" if closed else "passed").inc()
+        exchange.ended = "shed"
+        if not closed:
+            return await self._unchecked(client, route.path, self.metrics.bypasses.labels("shed"))
+        response = self._error(exchange, 503, str(overload))
+        response.headers["Retry-After"] = str(overload.retry_s)
+        return response
 
     async def _exchange(
-        self, exchange: _Exchange, client: web.Request, route: Route
+        self, exchange: Exchange, client: web.Request, route: Route
     ) -> web.StreamResponse:
-        body = await self._read(client)
-        request = exchange.request = await _read_request(exchange.wire, body, route)
-        policy = exchange.policy = _chosen(exchange.policy, client, route.path, request.model)
+        with self.admission.memory() as budget:
+            body = await self._read(client, budget.take)
+            request = exchange.request = await _read_request(exchange.wire, body, route)
+            return await self._checked(exchange, client, route, request)
+
+    async def _checked(
+        self, exchange: Exchange, client: web.Request, route: Route, request: WireRequest
+    ) -> web.StreamResponse:
+        """Check a request that was read, ask the upstream, and relay its answer."""
+        policy = exchange.policy = chosen(exchange.policy, client, route.path, request.model)
         accepts = client.headers.get("Accept-Language", "")
         exchange.notices = Notices(policy, exchange.id, self.settings, accepts)
-        if not _judges(policy):
+        if not judges(policy):
             self._no_rules.inc()
-            return await self._forward(client, route.path, body)
+            return await self._forward(client, route.path, request.raw)
         origin = Origin(exchange.id, "proxy", route.path, exchange.wire.name, request.model or "")
-        exchange.trail = self._trail(origin, policy)
+        exchange.trail = self.trail(origin, policy)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
             check = asyncio.ensure_future(self._judge(exchange, request))
@@ -185,18 +192,23 @@ class Proxy:
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
             url = self.upstream.url(route.path, client.rel_url.raw_query_string)
-            sent = body if client.body_exists else None
+            sent = request.raw if client.body_exists else None
+            model = self.tracing.model(exchange.wire.name, request.model, url.host or "")
+            note = stack.enter_context(model)
             answer = await stack.enter_async_context(
-                self.upstream.open(client.method, url, client.headers, sent, decode=True)
+                self.upstream.open(client.method, url, _headers(client), sent, decode=True)
             )
             if not before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
-            return await self._answer(exchange, client, request, answer)
+            response = await self._answer(exchange, client, request, answer)
+            exchange.note_answer(note, answer.status)
+            return response
 
-    def _trail(self, origin: Origin, policy: Policy) -> Trail | None:
+    def trail(self, origin: Origin, policy: Policy) -> Trail | None:
+        """Return what records the decisions of one request, where there is an audit."""
         return None if self.audit is None else self.audit.trail(origin, policy)
 
-    async def _judge(self, exchange: _Exchange, request: WireRequest) -> Verdict:
+    async def _judge(self, exchange: Exchange, request: WireRequest) -> Verdict:
         """Judge a request; one that must be recorded and cannot be is a failed check."""
         policy = exchange.policy
         if policy.audit.required and self.audit is not None and not self.audit.accepts:
@@ -206,10 +218,14 @@ class Proxy:
         )
 
     async def _refusal(
-        self, exchange: _Exchange, check: asyncio.Future[Verdict]
+        self, exchange: Exchange, check: asyncio.Future[Verdict]
     ) -> web.Response | None:
         """Wait for the verdict on the input; return the refusal if it blocks."""
-        verdict = exchange.input = await check
+        started = time.monotonic()
+        with self.tracing.check() as note:
+            verdict = exchange.input = await check
+            note.verdict(verdict)
+        exchange.input_s = time.monotonic() - started
         if not verdict.blocked:
             return None
         exchange.ended = "blocked_input"
@@ -218,7 +234,7 @@ class Proxy:
 
     async def _answer(
         self,
-        exchange: _Exchange,
+        exchange: Exchange,
         client: web.Request,
         request: WireRequest,
         upstream: UpstreamAnswer,
@@ -237,17 +253,17 @@ class Proxy:
             exchange.wire,
             request,
             exchange.notices,
-            self.settings.max_response_bytes,
+            self.settings,
             exchange.trail,
         )
         with self.metrics.open_streams.track_inprogress():
-            response, exchange.result = await answer.relay(client, upstream, headers)
-        return response
+            relayed = await answer.relay(client, upstream, headers)
+        exchange.result, exchange.first_held_s = relayed.result, relayed.first_held_s
+        return relayed.response
 
-    async def _read(self, client: web.Request) -> bytes:
-        return await read_body(
-            client, self.settings.max_request_bytes, self.settings.read_timeout_s
-        )
+    async def _read(self, client: web.Request, take: Callable[[int], None]) -> bytes:
+        settings = self.settings
+        return await read_body(client, settings.max_request_bytes, settings.read_timeout_s, take)
 
     async def _pass_through(self, client: web.Request) -> web.StreamResponse:
         """Forward a request that is not guarded, if the settings allow it."""
@@ -272,9 +288,15 @@ class Proxy:
         """Forward a request that nothing is judged of, and count it as such."""
         count.inc()
         try:
-            return await self._forward(client, path, await passing_body(client))
+            body = await passing_body(client, self.settings.read_timeout_s)
+            return await self._forward(client, path, body)
         except ConnectionResetError:
             return gone(client)
+        except BodyError as error:
+            reply = WIRES["openai.chat"].error(
+                error.status, str(error), type="invalid_request_error"
+            )
+            return respond(reply, {})
         except UpstreamError as error:
             self.metrics.upstream_errors.labels(error.kind).inc()
             reply = WIRES["openai.chat"].error(
@@ -283,70 +305,19 @@ class Proxy:
             return respond(reply, {})
 
     async def _forward(
-        self, client: web.Request, path: str, body: bytes | aiohttp.StreamReader | None
+        self, client: web.Request, path: str, body: bytes | AsyncIterator[bytes] | None
     ) -> web.StreamResponse:
         url = self.upstream.url(path, client.rel_url.raw_query_string)
-        opened = self.upstream.open(client.method, url, client.headers, body, decode=False)
+        opened = self.upstream.open(client.method, url, _headers(client), body, decode=False)
         async with opened as upstream:
             return await copy(client, upstream, forwardable(upstream.headers))
 
     def _error(
-        self, exchange: _Exchange, status: int, message: str, param: str | None = None
+        self, exchange: Exchange, status: int, message: str, param: str | None = None
     ) -> web.Response:
         kind = "invalid_request_error" if status < 500 else "api_error"
         reply = exchange.wire.error(status, message, type=kind, param=param)
         return respond(reply, exchange.notices.headers(exchange.input))
-
-    def _account(self, exchange: _Exchange) -> None:
-        """Count the exchange and write its one line of log, which holds no text."""
-        result = exchange.result
-        output = result.verdict if result else None
-        if output is not None and output.blocked:
-            exchange.ended = "blocked_output"
-        elif result is not None and result.fault is not None:
-            exchange.ended = f"upstream_{result.fault}"
-            self.metrics.upstream_errors.labels(result.fault).inc()
-        if result is not None:
-            self.metrics.stream(result.stats)
-        if exchange.trail is not None:
-            stats, fault = (result.stats, result.fault) if result else (None, None)
-            exchange.trail.finish(exchange.ended, stats, fault)
-        skipped = len(exchange.request.skipped) if exchange.request else 0
-        if skipped:
-            self.metrics.bypasses.labels("part").inc(skipped)
-        self.metrics.requests.labels(exchange.wire.name, exchange.ended).inc()
-        log.info(
-            "%s %s %s input=%s output=%s skipped=%d %.0f ms",
-            exchange.id,
-            exchange.wire.name,
-            exchange.ended,
-            _brief(exchange.input),
-            _brief(output),
-            skipped,
-            (time.monotonic() - exchange.started) * 1000,
-        )
-
-    # --- the proxy's own endpoints -------------------------------------------------------
-
-    async def live(self, _: web.Request) -> web.Response:
-        """Say that the process runs."""
-        return web.json_response({"status": "live"})
-
-    async def ready(self, _: web.Request) -> web.Response:
-        """Say what is in force."""
-        model = self.checker.classifier.model_id
-        fault = self.audit.health.degraded if self.audit else None
-        state = {"status": "degraded" if fault else "ready"}
-        if self.audit is not None:
-            state["audit"] = fault or "ok"
-        return web.json_response({**state, "policy": self.policy.identity, "model": model})
-
-    async def show_metrics(self, _: web.Request) -> web.Response:
-        """Return the metrics for Prometheus."""
-        return web.Response(
-            body=self.metrics.render(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
 
 
 async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:
@@ -357,21 +328,7 @@ async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:
     return await asyncio.to_thread(wire.read_request, body)
 
 
-def _judges(policy: Policy) -> bool:
-    return policy.applies(Direction.INPUT) or policy.applies(Direction.OUTPUT)
-
-
-def _chosen(policy: Policy, client: web.Request, path: str, model: str | None) -> Policy:
-    """Return the policy for a request, by its path, model, key and headers."""
-    headers = {name.lower(): value for name, value in list(client.headers.items())[::-1]}
-    bearer = headers.get("authorization", "")
-    key = bearer[7:].strip() if bearer[:7].lower() == "bearer " else None
-    key = key or headers.get("x-api-key") or headers.get("api-key")
-    return policy.select(path, model, key, headers)
-
-
-def _brief(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return "-"
-    names = "+".join(verdict.categories) if verdict.action is not Action.PASS else ""
-    return f"{verdict.action.value}{':' + names if names else ''}"
+def _headers(client: web.Request) -> Mapping[str, str]:
+    """Return the headers to send on: not those that held the proxy's own key."""
+    kept: Mapping[str, str] = client.get(HEADERS, client.headers)
+    return kept

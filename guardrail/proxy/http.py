@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import aiohttp
@@ -20,6 +21,10 @@ SMALL_BODY_BYTES: Final = 65_536
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
+def _nothing(_: int) -> None:
+    pass
+
+
 class BodyError(WireError):
     """A body that cannot be taken in, with a status of its own."""
 
@@ -33,21 +38,44 @@ def status_of(error: WireError) -> int:
     return error.status if isinstance(error, BodyError) else 400
 
 
-async def passing_body(client: web.Request) -> bytes | aiohttp.StreamReader | None:
-    """Return a body to forward unread: a small one at once, a larger one as it comes."""
+async def passing_body(
+    client: web.Request, timeout_s: float
+) -> bytes | AsyncIterator[bytes] | None:
+    """Return a body to forward unread: a small one at once, a larger one as it comes.
+
+    Raises:
+        BodyError: A small one did not come in time.
+    """
     if not client.body_exists:
         return None
-    small = client.content_length is not None and client.content_length <= SMALL_BODY_BYTES
-    return await client.read() if small else client.content
+    if client.content_length is None or client.content_length > SMALL_BODY_BYTES:
+        return _as_it_comes(client, timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await client.read()
+    except TimeoutError as error:
+        raise BodyError(408, "The request body did not come in time.") from error
 
 
-async def read_body(client: web.Request, limit: int, timeout_s: float) -> bytes:
+async def _as_it_comes(client: web.Request, timeout_s: float) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(timeout_s):
+            data = await client.content.readany()
+        if not data:
+            return
+        yield data
+
+
+async def read_body(
+    client: web.Request, limit: int, timeout_s: float, take: Callable[[int], None] = _nothing
+) -> bytes:
     """Take in the body of a request that is judged.
 
     Args:
         client: The request.
-        limit: Largest body in bytes, for the message; the server enforces it.
+        limit: Largest body in bytes, once decompressed.
         timeout_s: Longest wait for all of it.
+        take: Told of every piece that came, before it is kept; may raise.
 
     Returns:
         The body, decompressed.
@@ -58,15 +86,19 @@ async def read_body(client: web.Request, limit: int, timeout_s: float) -> bytes:
     """
     if (client.charset or "utf-8").lower() not in _CHARSETS:  # another reading than ours
         raise BodyError(415, "The request body must be UTF-8.")
+    body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            return await client.read()
+            while data := await client.content.readany():
+                take(len(data))
+                body += data
+                if len(body) > limit:
+                    raise BodyError(413, f"The request body is larger than {limit:,} bytes.")
     except TimeoutError as error:
         raise BodyError(408, "The request body did not come in time.") from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise BodyError(413, f"The request body is larger than {limit:,} bytes.") from error
     except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
         raise WireError("The request body cannot be read.") from error
+    return bytes(body)
 
 
 def gone(client: web.Request) -> web.Response:

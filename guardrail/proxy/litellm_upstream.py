@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, get_args, get_type_hints
 
-import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -115,6 +114,7 @@ class LiteLLMUpstream:
 
     def __init__(self, settings: Settings, models: Models) -> None:
         self._models = models
+        self._most_bytes = settings.max_request_bytes
         self._router = _router(models, settings.read_timeout_s)
 
     async def start(self) -> None:
@@ -166,8 +166,8 @@ class LiteLLMUpstream:
         if method == "GET" and path == "models":
             yield _whole(200, self._list())
             return
-        data = body if isinstance(body, bytes) else await _all(body)
         try:
+            data = body if isinstance(body, bytes) else await _all(body, self._most_bytes, path)
             request = self._read(method, path, data)
             answer = await self._ask(path, request)
         except _RequestError as refused:
@@ -276,8 +276,14 @@ def _parameters(path: str) -> frozenset[str]:
     return frozenset({"stream"}.union(*(get_type_hints(k) for k in get_args(kinds) or (kinds,))))
 
 
-async def _all(body: aiohttp.StreamReader | None) -> bytes:
-    return b"" if body is None else await body.read()
+async def _all(body: AsyncIterator[bytes] | None, limit: int, path: str) -> bytes:
+    data = bytearray()
+    if body is not None:
+        async for piece in body:
+            data += piece
+            if len(data) > limit:
+                raise _RequestError(path, 413, f"The body is larger than {limit:,} bytes.")
+    return bytes(data)
 
 
 def _dump(item: Any) -> bytes:

@@ -1,21 +1,32 @@
-"""What the proxy counts, in Prometheus' own client and text format."""
+"""What the proxy counts, in Prometheus' own client and text format.
+
+With several worker processes each writes to files of its own, and whichever is asked sums them up
+(prometheus_client's multiprocess mode, which `workers` switches on before this is imported).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from guardrail.check import CheckRecord, ShadowRecord
 from guardrail.stream import StreamStats
 from guardrail.types import Outcome
 
-__all__ = ["Metrics"]
+__all__ = ["MULTIPROCESS_DIR", "Metrics"]
 
 log = logging.getLogger("guardrail.proxy")
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CHARS = (16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536, 262_144)
+
+
+MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which prometheus_client learns where workers share their counts."""
 
 
 class Metrics:
@@ -118,8 +129,70 @@ class Metrics:
             "Text released before its verdict (trail, monitor).",
             registry=registry,
         )
-        self.open_streams = Gauge(
-            "guardrail_open_streams", "Streamed answers in progress.", registry=registry
+        self._load(registry)
+        self._times()
+
+    def _load(self, registry: CollectorRegistry) -> None:
+        """Make what tells of load and of what was turned away for it."""
+        self.open_streams = self._gauge("open_streams", "Streamed answers in progress.")
+        self.open_connections = self._gauge("open_connections", "Connections of clients.")
+        self.requests_in_progress = self._gauge(
+            "requests_in_progress", "Requests that were admitted and are not answered."
+        )
+        self.queued_chars = self._gauge("queued_chars", "Text that waits for the classifier.")
+        self.expected_wait_seconds = Gauge(
+            "guardrail_expected_wait_seconds",
+            "Likely time until a text that comes now is scored; of the busiest worker.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.errors = Counter(
+            "guardrail_errors",
+            "Requests that ended in an error, by the class of the error.",
+            ["error"],
+            registry=registry,
+        )
+        self.shed = Counter(
+            "guardrail_shed",
+            "Requests that came while too much was in progress, and what became of them.",
+            ["reason", "action"],
+            registry=registry,
+        )
+        self.cut_connections = Counter(
+            "guardrail_cut_connections",
+            "Connections that were cut off: headers too slow, answer unread, too many.",
+            ["reason"],
+            registry=registry,
+        )
+        self.unauthorized = Counter(
+            "guardrail_unauthorized",
+            "Requests without a valid key of the proxy.",
+            registry=registry,
+        )
+        self.worker_restarts = Counter(
+            "guardrail_worker_restarts",
+            "Workers that were started in place of one that had died.",
+            registry=registry,
+        )
+
+    def _times(self) -> None:
+        self.loop_lag_seconds = self._seconds("loop_lag", "How late the event loop is to a timer.")
+        self.first_token_delay_seconds = self._seconds(
+            "first_token_delay", "Time that checks add to the first byte of a streamed answer."
+        )
+        self.held_seconds = self._seconds(
+            "held", "Longest time that a frame of a streamed answer was held back."
+        )
+        self.request_seconds = self._seconds(
+            "request", "Time of a guarded request, the model API's included."
+        )
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"guardrail_{name}", text, registry=self.registry, multiprocess_mode="livesum")
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return Histogram(
+            f"guardrail_{name}_seconds", text, buckets=_SECONDS, registry=self.registry
         )
 
     def shadow(self, record: ShadowRecord) -> None:
@@ -158,8 +231,13 @@ class Metrics:
     def stream(self, stats: StreamStats) -> None:
         """Count one finished answer."""
         self.held_chars.observe(stats.max_held_chars)
+        self.held_seconds.observe(stats.max_held_ms / 1000)
         self.exposed_chars.inc(stats.exposed_chars)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        registry = self.registry
+        if MULTIPROCESS_DIR in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

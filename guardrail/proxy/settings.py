@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from yarl import URL
 
 from guardrail.audit import AuditSettings
 from guardrail.errors import SettingsError
+from guardrail.proxy.limits import Limits
 from guardrail.proxy.models import Models
 from guardrail.wire.base import RefusalStyle
 
@@ -47,6 +49,10 @@ class Settings:
         read_timeout_s: Longest silence of the upstream.
         reload_s: Seconds between looks at the policy's files; 0 reloads only on SIGHUP.
         audit: Where decisions are recorded; None for no audit.
+        allowed_upstreams: Hosts, with or without a port, of which the upstream must be one;
+            empty for any. For images and units whose users set the upstream.
+        keys: File with the keys of the proxy itself; None asks for none.
+        limits: Bounds on sizes, times and numbers.
 
     Raises:
         SettingsError: A value that cannot be used, with the flag to change.
@@ -66,6 +72,9 @@ class Settings:
     reload_s: float = 2.0
     models: Models | None = None
     audit: AuditSettings | None = None
+    allowed_upstreams: tuple[str, ...] = ()
+    keys: Path | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if (self.upstream == LITELLM) != (self.models is not None):
@@ -88,6 +97,12 @@ class Settings:
             )
         if url.query_string or url.fragment or url.user or url.password:
             raise SettingsError("--upstream: leave out user, password, query and fragment")
+        allowed = {name.lower() for name in self.allowed_upstreams}
+        if allowed and not allowed & {url.host.lower(), f"{url.host}:{url.port}".lower()}:
+            raise SettingsError(
+                f"--upstream: '{url.host}' is not allowed here; --allow-upstream names "
+                + ", ".join(sorted(allowed))
+            )
 
     def _check_numbers(self) -> None:
         if not 0 <= self.port <= 65_535:

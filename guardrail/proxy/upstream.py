@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -122,10 +122,16 @@ class Upstream:
 
     Args:
         settings: Where it is and how long to wait for it.
+        travel: Adds what travels with every request, such as the trace that it belongs to.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        travel: Callable[[CIMultiDict[str]], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
+        self._travel = travel
         base = URL(settings.upstream)
         self._origin = str(base.origin())
         self._prefix = base.raw_path.rstrip("/")
@@ -221,6 +227,7 @@ class Upstream:
             sent["Authorization"] = f"Bearer {key}"
             if "x-api-key" in sent or "anthropic-version" in sent:
                 sent["x-api-key"] = key
+        self._travel(sent)
         return sent
 
 

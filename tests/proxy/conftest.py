@@ -13,8 +13,9 @@ from aiohttp import web
 
 from guardrail.policy import Policy, parse_policy
 from guardrail.proxy import Settings, make_app
+from guardrail.proxy.app import Proxy
 from guardrail.proxy.reload import Reloader
-from guardrail.proxy.server import RELOADER
+from guardrail.proxy.server import PROXY, listen
 
 POLICY = "version: 1\nname: t\nmessage: no way\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -96,7 +97,15 @@ class Bench:
     upstream: FakeUpstream
     client: aiohttp.ClientSession
     url: str
-    reloader: Reloader
+    proxy: Proxy
+
+    @property
+    def reloader(self) -> Reloader:
+        return self.proxy.reloader
+
+    async def metrics(self) -> str:
+        async with self.client.get(f"{self.url}/metrics") as answer:
+            return await answer.text()
 
     def chat(self, text: str = "hi", **more: object):
         body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
@@ -110,6 +119,14 @@ async def _run(app: web.Application) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
+async def _run_proxy(app: web.Application) -> tuple[web.AppRunner, asyncio.Server, str]:
+    """Run a proxy as `guardrail serve` does, within its limits."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    server, _ = await listen(runner, app[PROXY].settings)
+    return runner, server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 Start = Callable[..., Awaitable[Bench]]
 
 
@@ -118,6 +135,7 @@ async def start(marker) -> AsyncIterator[Start]:
     """Start a proxy: ``await start(policy=..., **settings)``."""
     runners: list[web.AppRunner] = []
     sessions: list[aiohttp.ClientSession] = []
+    servers: list[asyncio.Server] = []
 
     async def make(policy: str | Policy = POLICY, *, url: str | None = None, **settings: object):
         fake = FakeUpstream()
@@ -126,14 +144,18 @@ async def start(marker) -> AsyncIterator[Start]:
         runner, fake.url = await _run(app)
         runners.append(runner)
         loaded = parse_policy(policy) if isinstance(policy, str) else policy
+        settings = {"port": 0, **settings}
         made = make_app(Settings(url or fake.url, **settings), loaded, marker)  # type: ignore[arg-type]
-        runner, proxy_url = await _run(made)
+        runner, server, proxy_url = await _run_proxy(made)
+        servers.append(server)
         runners.insert(0, runner)
         sessions.append(aiohttp.ClientSession())
-        return Bench(fake, sessions[-1], proxy_url, made[RELOADER])
+        return Bench(fake, sessions[-1], proxy_url, made[PROXY])
 
     yield make
     for session in sessions:
         await session.close()
+    for server in servers:
+        server.close()
     for runner in runners:
         await runner.cleanup()

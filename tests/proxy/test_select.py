@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from guardrail.policy import load_policy
-from guardrail.proxy.answer import languages
+from guardrail.proxy.notices import languages
 
 from .conftest import completion
 
