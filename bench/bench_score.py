@@ -16,8 +16,10 @@ from pathlib import Path
 from random import Random
 
 from guardrail.classifier.base import Sample
+from guardrail.classifier.batching import batches, feed
 from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.encoder import EncoderClassifier, Limits
+from guardrail.classifier.streams import unused_inputs
 from guardrail.evaluate.scoring import score_file
 from guardrail.train.corpus import CORPUS
 
@@ -37,15 +39,16 @@ def texts(count: int) -> list[str]:
 
 def raw_seconds(classifier: EncoderClassifier, samples: list[Sample]) -> tuple[float, int]:
     """Time the session alone; return seconds and real tokens."""
-    from guardrail.classifier import encoder
-
     plans = classifier._plan(samples)  # noqa: SLF001
     windows = [window for plan in plans for window in plan.windows]
-    batches = encoder._batches(windows, BATCH_TOKENS)  # noqa: SLF001
-    feeds = [encoder._feed([windows[n] for n in members]) for members in batches]  # noqa: SLF001
+    session = classifier._session  # noqa: SLF001
+    feeds = [
+        feed([windows[n] for n in members]) | unused_inputs(session, len(members))
+        for members in batches(windows, BATCH_TOKENS)
+    ]
     started = time.perf_counter()
-    for feed in feeds:
-        classifier._session.run(["logits"], feed)  # noqa: SLF001
+    for inputs in feeds:
+        session.run(["logits"], inputs)
     return time.perf_counter() - started, sum(len(window.ids) for window in windows)
 
 

@@ -13,7 +13,17 @@ from typing import Protocol, runtime_checkable
 
 from guardrail.types import Role, Scores
 
-__all__ = ["Classifier", "Judge", "Sample"]
+__all__ = ["Classifier", "Judge", "Sample", "Stream"]
+
+
+class Stream:
+    """One channel of text whose parts are judged one after another.
+
+    It stands for the channel and holds nothing: a classifier may keep what it has read under it,
+    for as long as it lives and there is room, and so read each part once.
+    """
+
+    __slots__ = ("__weakref__",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +36,17 @@ class Sample:
         prompt: The user turn before an assistant's reply, or None.
         context: Text of the same speaker just before ``text``, already judged; it is read but
             its own findings are not what is asked for.
+        stream: The channel that ``text`` is the next part of, or None where it stands alone. A
+            classifier may ignore it: ``context`` is there all the same.
+        start: Position of the first character of ``text`` in its channel.
     """
 
     text: str
     role: Role = Role.TEXT
     prompt: str | None = None
     context: str = ""
+    stream: Stream | None = None
+    start: int = 0
 
 
 @runtime_checkable

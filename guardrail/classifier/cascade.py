@@ -159,7 +159,9 @@ class Guard:
         owners: list[int] = []
         for number, sample in enumerate(samples):
             shown = views(sample.context + sample.text) if self._normalise else []
-            own = [sample, *(replace(sample, text=view.text, context="") for view in shown)]
+            # A guard is asked now and then, and never reads on where it stopped.
+            alone = replace(sample, stream=None)
+            own = [alone, *(replace(alone, text=view.text, context="") for view in shown)]
             texts += own
             owners += [number] * len(own)
         found: list[dict[str, float]] = [{} for _ in samples]

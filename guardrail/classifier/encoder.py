@@ -6,7 +6,7 @@ classifier is built, not before. It knows neither HTTP nor actions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrail.classifier.base import Sample
+from guardrail.classifier.batching import batches, feed
 from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.pairs import Encoded, encode_pair, prompt_part
 from guardrail.classifier.session import open_session
+from guardrail.classifier.streams import PAST, Reading, StreamReader, unused_inputs
 from guardrail.classifier.windows import Span, bounded, spans, speakable
 from guardrail.errors import BundleError, CheckError
 from guardrail.types import UNSAFE, Coverage, Role, Scores
@@ -41,10 +43,13 @@ class Limits:
         max_windows: Most windows of a text; beyond, its middle is not scored and `Coverage`
             says so. 64 windows of 256 tokens are about 60,000 characters of English.
         batch_tokens: Padded tokens of one run of the model.
+        stream_bytes: Memory for what is kept of streams between their parts, about 18 KiB a token;
+            a stream that finds no room is judged by windows that overlap.
     """
 
     max_windows: int = 64
     batch_tokens: int = 2048
+    stream_bytes: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class EncoderClassifier:
         self._tokenizer = _tokenizer(self._bundle)
         self._session = open_session(_runtime(), self._bundle, threads, providers)
         self._results = [result.name for result in self._session.get_outputs()]
+        self._reader = self._stream_reader()
 
     @property
     def model_id(self) -> str:
@@ -99,7 +105,8 @@ class EncoderClassifier:
         """Score a batch; see `Classifier.score`.
 
         A text longer than a window is cut into overlapping ones, and each probability is the
-        highest of its windows'. A text without any token has nothing to violate with: 0.
+        highest of its windows'. A text without any token has nothing to violate with: 0. The
+        next part of a stream is read with what was kept of the parts before it.
 
         Args:
             samples: The texts, of any mix of lengths.
@@ -110,9 +117,15 @@ class EncoderClassifier:
         Raises:
             CheckError: The model could not be run.
         """
-        plans = self._plan(samples)
+        readings = [self._read(sample) for sample in samples]
+        alone = [s for s, reading in zip(samples, readings, strict=True) if reading is None]
+        plans = self._plan(alone)
         (logits,) = self._run(plans, "logits")
-        return self._scores(samples, plans, logits)
+        rest = iter(self._scores(alone, plans, logits))
+        return [
+            next(rest) if reading is None else self._streamed(sample, reading)
+            for sample, reading in zip(samples, readings, strict=True)
+        ]
 
     def score_and_embed(
         self, samples: Sequence[Sample]
@@ -140,12 +153,40 @@ class EncoderClassifier:
         for sample, plan in zip(samples, plans, strict=True):
             rows = logits[at : at + len(plan.windows)]
             at += len(plan.windows)
-            best = np.zeros(len(self._bundle.outputs))
-            if len(rows):
-                best = self._bundle.calibration.apply(rows, sample.role).max(axis=0)
-            values = {n: float(p) for n, p in zip(self._bundle.outputs, best, strict=True)}
-            scores.append(Scores(values, self.model_id, plan.coverage))
+            scores.append(self._calibrated(rows, sample.role, plan.coverage))
         return scores
+
+    def _calibrated(self, rows: NDArray[np.float32], role: Role, coverage: Coverage) -> Scores:
+        best = np.zeros(len(self._bundle.outputs))
+        if len(rows):
+            best = self._bundle.calibration.apply(rows, role).max(axis=0)
+        values = {n: float(p) for n, p in zip(self._bundle.outputs, best, strict=True)}
+        return Scores(values, self.model_id, coverage)
+
+    def _streamed(self, sample: Sample, reading: Reading) -> Scores:
+        total = len(sample.context) + len(sample.text)
+        coverage = Coverage(total, total, reading.tokens, len(reading.logits))
+        return self._calibrated(reading.logits, sample.role, coverage)
+
+    def _read(self, sample: Sample) -> Reading | None:
+        if sample.stream is None or self._reader is None:
+            return None
+        try:
+            return self._reader.read(sample)
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise CheckError(f"the embedded model failed: {type(error).__name__}") from error
+
+    def _stream_reader(self) -> StreamReader | None:
+        """Return a reader, or None for a bundle whose graph takes no cache."""
+        if not any(name.startswith(PAST) for name in unused_inputs(self._session, 1)):
+            return None
+        return StreamReader(
+            self._session,
+            self._tokenize,
+            max_tokens=self._bundle.max_tokens,
+            overlap_tokens=self._bundle.overlap_tokens,
+            max_bytes=self._limits.stream_bytes,
+        )
 
     def logits(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Return uncalibrated logits, the highest over windows, float32 (samples, outputs).
@@ -228,10 +269,13 @@ class EncoderClassifier:
         windows = [window for plan in plans for window in plan.windows]
         shapes = [self._session.get_outputs()[self._results.index(r)].shape for r in results]
         rows = tuple(np.zeros((len(windows), int(s[-1])), dtype=np.float32) for s in shapes)
-        for members in _batches(windows, self._limits.batch_tokens):
-            feed = _feed([windows[n] for n in members])
+        for members in batches(windows, self._limits.batch_tokens):
+            inputs: dict[str, NDArray[Any]] = {
+                **feed([windows[n] for n in members]),
+                **unused_inputs(self._session, len(members)),
+            }
             try:
-                found = self._session.run(list(results), feed)
+                found = self._session.run(list(results), inputs)
             except Exception as error:  # onnxruntime's errors share no base class
                 raise CheckError(f"the embedded model failed: {type(error).__name__}") from error
             for into, part in zip(rows, found, strict=True):
@@ -245,32 +289,6 @@ def _covered(cuts: Sequence[Span]) -> int:
         covered += cut.end - max(cut.start, end)
         end = cut.end
     return covered
-
-
-def _batches(windows: Sequence[Encoded], budget: int) -> Iterator[list[int]]:
-    """Group windows of like length under a budget of padded tokens."""
-    order = sorted(range(len(windows)), key=lambda n: len(windows[n].ids))
-    members: list[int] = []
-    for number in order:
-        if members and (len(members) + 1) * len(windows[number].ids) > budget:
-            yield members
-            members = []
-        members.append(number)
-    if members:
-        yield members
-
-
-def _feed(windows: Sequence[Encoded]) -> dict[str, NDArray[np.int64]]:
-    size = (len(windows), max(len(window.ids) for window in windows))
-    names = ("input_ids", "attention_mask", "token_type_ids", "pool_mask")
-    feed = {name: np.zeros(size, dtype=np.int64) for name in names}
-    for row, window in enumerate(windows):
-        count = len(window.ids)
-        feed["input_ids"][row, :count] = window.ids
-        feed["attention_mask"][row, :count] = 1
-        feed["token_type_ids"][row, :count] = window.types
-        feed["pool_mask"][row, :count] = window.pool
-    return feed
 
 
 def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:

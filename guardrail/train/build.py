@@ -15,8 +15,9 @@ from guardrail.classifier.bundle import CALIBRATION, MODEL, TOKENIZER, Bundle, s
 from guardrail.classifier.calibration import Calibration, fit_calibration
 from guardrail.classifier.encoder import EncoderClassifier
 from guardrail.classifier.targets import CALIBRATION_SCORES, write_scores
-from guardrail.train.export import export_onnx, fuse, quantise
+from guardrail.train.export import export_onnx, fuse
 from guardrail.train.model import GuardModel
+from guardrail.train.quantise import quantise
 from guardrail.train.rows import Example
 from guardrail.types import Role
 

@@ -1,6 +1,8 @@
-"""Turns the fitted network into an int8 ONNX graph, and compares the two.
+"""Turns the fitted network into one ONNX graph that reads whole texts and streams.
 
-The order is export, fuse, quantise. Fusion and quantisation are ONNX Runtime's own tools.
+The graph takes the keys and values of earlier tokens and gives them back with its own: with none
+of them it reads a whole text, with those of a stream's earlier blocks it reads the next block,
+each token once. `quantise` makes it int8. Fusion is ONNX Runtime's own tool.
 """
 
 from __future__ import annotations
@@ -8,72 +10,180 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from guardrail.train.model import GuardModel
 
-__all__ = ["INPUTS", "RESULTS", "export_onnx", "fuse", "quantise"]
+__all__ = ["INPUTS", "RESULTS", "cache_names", "export_onnx", "fuse"]
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pool_mask")
-RESULTS = ("logits", "embedding", "token_logits")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pool_mask", "rubrics")
+RESULTS = (
+    "logits",
+    "embedding",
+    "rubric_logits",
+    "token_logits",
+    "token_weights",
+    "token_values",
+)
 OPSET = 17
+_BIAS_SLOT = 5
+"""Input of `MultiHeadAttention` for an additive bias, which must be there, empty."""
 
 _log = logging.getLogger(__name__)
 
 
-class _Served(torch.nn.Module):  # type: ignore[misc]
-    """The network as it is served: integer masks in, the named results out."""
+def cache_names(layers: int) -> tuple[list[str], list[str]]:
+    """Return the names of the cache's inputs and outputs, in the common convention.
 
-    def __init__(self, model: GuardModel, results: int) -> None:
+    Args:
+        layers: Transformer layers.
+    """
+    parts = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+    return [f"past_key_values.{part}" for part in parts], [f"present.{part}" for part in parts]
+
+
+class _Attention(torch.autograd.Function):  # type: ignore[misc]
+    """Attention over a cache and the new tokens, exported as ONNX Runtime's own operator."""
+
+    @staticmethod
+    def symbolic(g: Any, *inputs: Any) -> Any:
+        """Emit the operator; see ``MultiHeadAttention`` in ONNX Runtime's contrib operators."""
+        *tensors, heads = inputs
+        query, past_key, past_value = tensors[0], tensors[-2], tensors[-1]
+        name = "com.microsoft::MultiHeadAttention"
+        mixed, key, value = g.op(name, *tensors, num_heads_i=heads, outputs=3)
+        mixed.setType(query.type())
+        key.setType(past_key.type())
+        value.setType(past_value.type())
+        return mixed, key, value
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ARG004  (torch hands it over)
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor,
+        mask: Tensor,
+        past_key: Tensor,
+        past_value: Tensor,
+        heads: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the same in torch."""
+        batch, length, hidden = query.shape
+        parts = zip((query, key, value), bias.split(hidden), strict=True)
+        q, k, v = (
+            (states + own).view(batch, length, heads, hidden // heads).transpose(1, 2)
+            for states, own in parts
+        )
+        k, v = torch.cat([past_key, k], 2), torch.cat([past_value, v], 2)
+        unseen = (1.0 - mask[:, None, None, :].to(torch.float32)) * -10000.0
+        weights = torch.matmul(q, k.transpose(-1, -2)) / (hidden // heads) ** 0.5 + unseen
+        mixed = torch.matmul(functional.softmax(weights, dim=-1), v)
+        return mixed.transpose(1, 2).reshape(batch, length, hidden), k, v
+
+
+class _Served(torch.nn.Module):  # type: ignore[misc]
+    """The network as it is served: integer masks and a cache in, the named results out."""
+
+    def __init__(self, model: GuardModel) -> None:
         super().__init__()
         self.model = model
-        self.results = results
 
     def forward(
         self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor,
-        pool_mask: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        results: tuple[torch.Tensor, ...] = self.model(
-            input_ids, attention_mask, token_type_ids, pool_mask
-        )
-        return results[: self.results]
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor,
+        pool_mask: Tensor,
+        rubrics: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Read the new tokens; the mask also says which of the cached ones are there."""
+        embeddings = self.model.embeddings
+        # A token's position counts the tokens before it, whatever padding lies between.
+        positions = (attention_mask.cumsum(1)[:, -input_ids.shape[1] :] - 1).clamp(min=0)
+        states = embeddings.word_embeddings(input_ids)
+        states = states + embeddings.token_type_embeddings(token_type_ids)
+        states = embeddings.LayerNorm(states + embeddings.position_embeddings(positions))
+        mask = attention_mask.to(torch.int32)
+        present: list[Tensor] = []
+        for number, layer in enumerate(self.model.layers):
+            cache = past[2 * number : 2 * number + 2]
+            states, *new = self._layer(layer, states, mask, cache)
+            present += new
+        logits, embedding, token_logits = self.model.judge(states, pool_mask)
+        rubric_logits = self.model.judge_rubrics(states, pool_mask, rubrics)
+        weights = self.model.head_query(states) / self.model.config.hidden**0.5
+        values = self.model.head_value(states)
+        return logits, embedding, rubric_logits, token_logits, weights, values, *present
+
+    def _layer(
+        self, layer: Any, states: Tensor, mask: Tensor, past: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        projections = (layer.query, layer.key, layer.value)
+        split = [functional.linear(states, each.weight) for each in projections]
+        bias = torch.cat([each.bias for each in projections])
+        mixed, *new = _Attention.apply(*split, bias, mask, *past, layer.heads)
+        states = layer.attended_norm(states + layer.attended(mixed))
+        inner = functional.gelu(layer.inner(states))
+        return layer.outer_norm(states + layer.outer(inner)), *new
 
 
-def export_onnx(model: GuardModel, path: Path, *, token_logits: bool = True) -> None:
-    """Write a network as fp32 ONNX with dynamic batch and length.
+def export_onnx(model: GuardModel, path: Path) -> None:
+    """Write a network as fp32 ONNX with dynamic batch, length and cache.
+
+    Besides the results of `GuardModel.forward` and, as ``rubric_logits``, those of
+    `GuardModel.judge_rubrics` for any number of ``rubrics`` (none as well), the graph gives,
+    float32 (batch, length, outputs), ``token_weights``, the logarithms of what the pooling
+    softmax normalises, and ``token_values``, what it averages, bias included: by these a
+    stream's blocks are pooled exactly.
 
     Args:
         model: The fitted network.
         path: The file to write.
-        token_logits: Whether what each token adds is a third result.
     """
+    import onnx
+
     model.eval()
-    fused, model.fused = model.fused, False  # spelled-out attention is what ONNX Runtime fuses
-    results = RESULTS if token_logits else RESULTS[:2]
-    example = tuple(torch.ones(2, 7, dtype=torch.int64) for _ in INPUTS)
-    axes = {name: {0: "batch", 1: "length"} for name in (*INPUTS, "token_logits")}
-    axes |= {"logits": {0: "batch"}, "embedding": {0: "batch"}}
+    config = model.config
+    past, present = cache_names(config.layers)
+    new, cached = 7, 5
+    ids, total = (torch.ones(2, n, dtype=torch.int64) for n in (new, new + cached))
+    cache = torch.zeros(2, config.heads, cached, config.hidden // config.heads)
+    rubrics = torch.ones(3, config.hidden)
+    axes = {name: {0: "batch", 1: "length"} for name in (*INPUTS, *RESULTS)}
+    axes |= {"attention_mask": {0: "batch", 1: "total"}, "rubrics": {0: "rubrics"}}
+    axes |= {name: {0: "batch"} for name in ("logits", "embedding")}
+    axes["rubric_logits"] = {0: "batch", 1: "rubrics"}
+    axes |= {name: {0: "batch", 2: "cached"} for name in past}
+    axes |= {name: {0: "batch", 2: "total"} for name in present}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Served(model, len(results)).eval(),
-            example,
+            _Served(model).eval(),
+            (ids, total, ids, ids, rubrics, *[cache] * len(past)),
             str(path),
-            input_names=list(INPUTS),
-            output_names=list(results),
-            dynamic_axes={name: axes[name] for name in (*INPUTS, *results)},
+            input_names=[*INPUTS, *past],
+            output_names=[*RESULTS, *present],
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
+            custom_opsets={"com.microsoft": 1},
         )
-    model.fused = fused
+    exported = onnx.load(str(path))
+    for node in exported.graph.node:
+        if node.op_type == "MultiHeadAttention":  # torch cannot leave an input out
+            node.input.insert(_BIAS_SLOT, "")
+    onnx.save(exported, str(path))
 
 
 def fuse(source: Path, target: Path, *, heads: int, hidden: int) -> dict[str, int]:
-    """Fuse attention, layer normalisation and GELU into ONNX Runtime's own operators.
+    """Fuse layer normalisation and GELU into ONNX Runtime's own operators.
 
     Args:
         source: fp32 graph.
@@ -102,43 +212,3 @@ def fuse(source: Path, target: Path, *, heads: int, hidden: int) -> dict[str, in
     counts: dict[str, int] = fused.get_fused_operator_statistics()
     _log.info("fused operators: %s", counts)
     return counts
-
-
-def _small_matmuls(source: Path) -> list[str]:
-    """Names of the matrix products of the heads: they cost nothing and decide everything."""
-    import onnx
-
-    graph = onnx.load(str(source)).graph
-    return [
-        node.name
-        for node in graph.node
-        if node.op_type in ("MatMul", "Gemm") and "layers." not in node.name
-    ]
-
-
-def quantise(source: Path, target: Path, *, skip: tuple[str, ...] = ()) -> None:
-    """Quantise a graph's weights to int8, one scale for each channel; activations dynamically.
-
-    Args:
-        source: fp32 graph.
-        target: The file to write.
-        skip: Names of nodes that stay fp32, besides the heads.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        str(source),
-        str(target),
-        op_types_to_quantize=["MatMul", "Gemm", "Gather", "Attention", "EmbedLayerNormalization"],
-        per_channel=True,
-        # Seven-bit weights are only needed before AVX512-VNNI, and cost accuracy.
-        reduce_range=False,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=[*skip, *_small_matmuls(source)],
-        extra_options={
-            "MatMulConstBOnly": True,
-            # Shape inference does not know the fused operators' result types.
-            "DefaultTensorType": onnx.TensorProto.FLOAT,
-        },
-    )
