@@ -28,7 +28,8 @@ class Prompt:
     Args:
         shared: What several questions have in common, such as the exchange to judge; questions
             of one call with equal ``shared`` are computed once up to where they differ.
-        own: What only this one asks; the prompt is both, in this order.
+        own: What only this one asks; the prompt is both, in this order. Where it is empty the
+            question is taken together with all others of its kind.
         prefill: Beginning of the answer, which the model continues.
         raw: Whether the text is in the model's own format, special tokens included; else it is
             a user turn, and the model's chat template is put around it.

@@ -142,7 +142,7 @@ class LocalModel:
         with self._lock:
             groups: dict[tuple[str, str, bool], list[int]] = {}
             for number, prompt in enumerate(prompts):
-                key = ("" if prompt.raw else prompt.shared, prompt.prefill, prompt.raw)
+                key = (prompt.shared if prompt.own else "", prompt.prefill, prompt.raw)
                 groups.setdefault(key, []).append(number)
             singles: list[int] = []
             for members in groups.values():
@@ -210,10 +210,10 @@ class LocalModel:
         base = self._encode(tail)
         owner: dict[tuple[int, ...], int] = {}
         for number, spellings in enumerate(options):
-            several = len(spellings) > 1
-            usable = [tuple(self._continuation(tail, base, s)) for s in spellings]
-            # Of many spellings those of one token are the words a model would say.
-            words = [u for u in usable if len(u) == 1] if several else [u for u in usable if u]
+            usable = {s: tuple(self._continuation(tail, base, s)) for s in spellings}
+            # Of several spellings of a word those of one token are what a model would say.
+            whole = len(spellings) == 1
+            words = [u for s, u in usable.items() if len(u) == 1 or (u and (whole or " " in s[1:]))]
             unknown = self._loaded.tokenizer.unk_token_id
             words = [w for w in words if unknown is None or unknown not in w]
             taken = [w for w in words if owner.get(w, number) != number]
