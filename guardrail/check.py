@@ -327,8 +327,7 @@ class Checker:
                 cut = pieces(sample)
                 parts = await self._score(sample, cut, ready.classifier)
                 scores = merge(parts, len(sample.text))
-                unsure = undecided(policy, direction, role, scores, kind)
-                if unsure:
+                if ready.guards and (unsure := undecided(policy, direction, role, scores, kind)):
                     parts = await self._escalator.ask(ready.guards, unsure, cut, parts)
                     scores = merge(parts, len(sample.text))
         except TimeoutError:

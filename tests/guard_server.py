@@ -65,7 +65,7 @@ class GuardServer:
 def text_of(body: Any) -> str:
     """The text to judge of a rubric question."""
     content = body["messages"][-1]["content"]
-    return content.rsplit(" ---\n", 2)[1].rsplit("\n--- end", 1)[0]
+    return content.rsplit("<<<\n", 1)[1].rsplit("\n>>>", 1)[0]
 
 
 @contextmanager

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from guardrail.classifier.asking import RubricJudge, rubrics_of
 from guardrail.classifier.base import Classifier, Judge, Sample
 from guardrail.classifier.normalise import views
-from guardrail.classifier.prompts import rubrics_of
 from guardrail.classifier.resilience import AnswerCache, Breaker
 from guardrail.errors import CheckError, GuardrailError, PolicyError, SettingsError
-from guardrail.policy import Combine, GuardKind, GuardSpec, Policy
+from guardrail.policy import Combine, GuardKind, GuardSpec, GuardTemplate, Policy
 from guardrail.types import Escalation, Scores
 
 if TYPE_CHECKING:
@@ -120,10 +120,10 @@ class Guard:
             CheckError: It is, with reason ``too_large``.
         """
         size = len(sample.context) + len(sample.text)
-        if size > self.spec.max_chars:
+        most = min(self.spec.max_chars, getattr(self.judge, "max_chars", size))
+        if size > most:
             raise CheckError(
-                f"guard '{self.name}' takes {self.spec.max_chars:,} characters, the text has "
-                f"{size:,}; raise its 'max_chars:'",
+                f"guard '{self.name}' takes {most:,} characters, the text has {size:,}",
                 reason="too_large",
             )
 
@@ -183,6 +183,8 @@ class Guard:
         return scores
 
     def _calibrated(self, key: str, scores: Scores) -> float:
+        if scores.coverage.truncated:
+            raise CheckError(f"guard '{self.name}' did not read it all", reason="too_large")
         raw = scores.get(key)
         if raw is None or not 0.0 <= raw <= 1.0:
             raise CheckError(f"guard '{self.name}' says nothing of '{key}'", reason="garbage")
@@ -272,9 +274,11 @@ def _endpoint(spec: GuardSpec) -> Endpoint:
 
 
 def _logprobs(spec: GuardSpec, rubrics: Mapping[str, str], _: Path) -> Judge:
-    from guardrail.classifier.remote import LogprobJudge
+    from guardrail.classifier.remote import LlamaGuardJudge, RemoteModel
 
-    return LogprobJudge(_endpoint(spec), spec.model, rubrics, template=spec.template, api=spec.api)
+    if spec.template is GuardTemplate.LLAMA_GUARD:
+        return LlamaGuardJudge(_endpoint(spec), spec.model)
+    return RubricJudge(RemoteModel(_endpoint(spec), spec.model, spec.api), rubrics)
 
 
 def _moderations(spec: GuardSpec, _: Mapping[str, str], __: Path) -> Judge:
@@ -297,10 +301,21 @@ def _votes(spec: GuardSpec, rubrics: Mapping[str, str], _: Path) -> Judge:
     )
 
 
-def _local(spec: GuardSpec, _: Mapping[str, str], folder: Path) -> Judge:
-    from guardrail.classifier import load_classifier
+def _local(spec: GuardSpec, rubrics: Mapping[str, str], folder: Path) -> Judge:
+    """Load another bundle, or a causal LM: ``hf:`` and an id or folder, or a ``.gguf`` file."""
+    name, is_lm = spec.model.removeprefix("hf:"), spec.model.startswith("hf:")
+    beside = folder / name
+    if not is_lm and not name.endswith(".gguf"):
+        from guardrail.classifier import load_classifier
 
-    return LocalJudge(load_classifier(folder / spec.model))
+        return LocalJudge(load_classifier(beside))
+    from guardrail.classifier.answers import NO, YES
+    from guardrail.classifier.promptable import LocalModel
+
+    model = LocalModel.load(str(beside) if beside.exists() else name)
+    model.require_chat_template()
+    model.require_answers([YES, NO])
+    return RubricJudge(model, rubrics, batch=LOCAL_BATCH, by_category=False)
 
 
 _JUDGES: Final[Mapping[GuardKind, Callable[[GuardSpec, Mapping[str, str], Path], Judge]]] = (

@@ -1,8 +1,8 @@
-"""Guards behind an address: language models by log-probability or by votes, and moderation APIs.
+"""Models behind an address: read by log-probability, by their own verdict, or as moderation APIs.
 
-Each is a `Judge`. What goes over the wire is in `guardrail.classifier.endpoint`; the words of the
-question are in `guardrail.classifier.prompts`. Numbers are as the guard gives them: calibration,
-cache and breaker are `guardrail.classifier.cascade`'s.
+`RemoteModel` is an `AnswerModel`, so that whatever asks a local model can ask one elsewhere. What
+goes over the wire is in `guardrail.classifier.endpoint`. Numbers are as the model gives them:
+calibration, cache and breaker are `guardrail.classifier.cascade`'s.
 """
 
 from __future__ import annotations
@@ -12,118 +12,151 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+
+from guardrail.classifier.answers import Answers, Prompt
 from guardrail.classifier.base import Sample
 from guardrail.classifier.endpoint import Endpoint, EndpointError
-from guardrail.classifier.prompts import (
-    first_answer,
-    llama_guard_messages,
-    plain_prompt,
-    rubric_messages,
-)
-from guardrail.policy import GuardApi, GuardTemplate
+from guardrail.errors import SettingsError
+from guardrail.policy import GuardApi
 from guardrail.taxonomy import CATEGORIES, OPENAI_MODERATION, Family, by_id
-from guardrail.types import UNSAFE, Coverage, Scores
+from guardrail.types import UNSAFE, Coverage, Role, Scores
 
-__all__ = ["LogprobJudge", "ModerationsJudge"]
+__all__ = ["LlamaGuardJudge", "ModerationsJudge", "RemoteModel"]
 
 TOP: Final = 20
 """Alternatives that are asked for at each position: the most that OpenAI's API allows."""
-YES: Final = ("yes",)
-NO: Final = ("no",)
 VERDICT_TOKENS: Final = 24
 """Room for ``unsafe`` and a line of codes; the probability comes from the first word."""
 NEGLIGIBLE: Final = 0.01
 """Share of P(unsafe) of a category that the guard did not list."""
+MAX_PROMPT_CHARS: Final = 4_000
+"""Most of the user turn before an answer that a guard is shown; its end."""
 
 
-class LogprobJudge:
-    """An instruct model, or a guard model with its own template, read by its first word.
+class RemoteModel:
+    """An instruct model at an OpenAI-compatible endpoint that returns log-probabilities.
+
+    It answers one question a call, by the likeliest first words. Of an answer that is not among
+    them only an upper bound is known, the least that is; it counts as that.
 
     Args:
-        endpoint: An OpenAI-compatible API that returns log-probabilities.
-        model: The model's name there.
-        rubrics: What violates each category, in words.
-        template: Who asks: we, by rubric, or the model's own template.
+        endpoint: The API.
+        model: The model's name there; who serves it vouches for its content.
         api: Which endpoint is called.
     """
 
-    batch = 1
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        model: str,
-        rubrics: Mapping[str, str],
-        *,
-        template: GuardTemplate = GuardTemplate.RUBRIC,
-        api: GuardApi = GuardApi.CHAT,
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, model: str, api: GuardApi = GuardApi.CHAT) -> None:
         self._endpoint = endpoint
         self._model = model
-        self._rubrics = dict(rubrics)
-        self._template = template
         self._api = api
 
     @property
     def model_id(self) -> str:
-        """The model's name at its endpoint; who serves it vouches for its content."""
-        return f"{self._model}:{self._template.value}"
+        """The model's name at its endpoint."""
+        return self._model
 
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Those with a rubric, or those that the guard's template names."""
-        if self._template is GuardTemplate.LLAMA_GUARD:
-            return tuple(k for k, c in CATEGORIES.items() if c.family is Family.HAZARD)
-        return tuple(key for key in self._rubrics if key != UNSAFE)
+    def answers(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Answers:
+        """Ask, and return the probability of each option; see `AnswerModel.answers`.
 
-    @property
-    def by_category(self) -> bool:
-        """Whether each category costs a call of its own."""
-        return self._template is GuardTemplate.RUBRIC
+        Raises:
+            SettingsError: A prompt begins the answer or is in the model's own format, which
+                chat completions do not take.
+            EndpointError: There is no usable answer.
+        """
+        rows = [self._one(prompt, options) for prompt in prompts]
+        count = len(prompts)
+        return Answers(
+            np.array([row for row, _ in rows], dtype=np.float64).reshape(count, len(options)),
+            np.array([tokens for _, tokens in rows], dtype=np.int64),
+            np.zeros(count, dtype=np.int64),
+        )
 
-    def score(self, samples: Sequence[Sample]) -> list[Scores]:
-        """Score a batch for all categories and the overall one."""
-        keys = dict.fromkeys([*self._rubrics, *self.categories, UNSAFE])
-        if self._template is GuardTemplate.RUBRIC:
-            keys = dict.fromkeys(self._rubrics)
-        return self.ask(samples, tuple(keys))
-
-    def ask(self, samples: Sequence[Sample], categories: Sequence[str]) -> list[Scores]:
-        """Score a batch for some categories, one call for each text and rubric."""
-        return [self._one(sample, categories) for sample in samples]
-
-    def _one(self, sample: Sample, categories: Sequence[str]) -> Scores:
-        if self._template is GuardTemplate.LLAMA_GUARD:
-            values = self._verdict(sample, categories)
-        else:
-            values = {key: self._rubric(sample, self._rubrics[key]) for key in categories}
-        size = len(sample.text)
-        return Scores(values, self.model_id, Coverage(size, size))
-
-    def _rubric(self, sample: Sample, rubric: str) -> float:
+    def _one(self, prompt: Prompt, options: Sequence[Sequence[str]]) -> tuple[list[float], int]:
         body: dict[str, Any] = {"model": self._model, "max_tokens": 1, "temperature": 0}
         if self._api is GuardApi.CHAT:
+            if prompt.raw or prompt.prefill:
+                raise SettingsError(f"{self._model}: this question needs 'api: completions'")
             path = "/chat/completions"
-            body |= {"messages": rubric_messages(sample, rubric)}
+            body |= {"messages": [{"role": "user", "content": prompt.text}]}
             body |= {"logprobs": True, "top_logprobs": TOP}
         else:
             path = "/completions"
-            body |= {"prompt": plain_prompt(sample, rubric), "logprobs": TOP}
-        choice = _choice(self._endpoint.post(path, body), self._endpoint)
-        chance = first_answer(_tops(choice, self._endpoint), YES, NO)
-        if chance is None:
-            raise _garbage(self._endpoint, "neither Yes nor No is among the likely first words")
-        return chance
+            text = prompt.text if prompt.raw else f"{prompt.text}\nAnswer:"
+            body |= {"prompt": text + prompt.prefill, "logprobs": TOP}
+        answer = self._endpoint.post(path, body)
+        tops = _tops(_choice(answer, self._endpoint), self._endpoint)
+        found = _options(tops[:1], options)
+        if found is None:
+            words = " nor ".join(spellings[0] for spellings in options)
+            raise _garbage(self._endpoint, f"neither {words} is among the likely first words")
+        return found, _prompt_tokens(answer)
 
-    def _verdict(self, sample: Sample, categories: Sequence[str]) -> dict[str, float]:
-        """Read ``safe`` or ``unsafe`` and the codes behind it, as Llama Guard writes them.
 
-        Format: https://github.com/meta-llama/PurpleLlama (Llama Guard 3 model card): first word
-        ``safe`` or ``unsafe``, then, on the next line, codes such as ``S1,S10``.
-        """
+def _options(
+    tops: Sequence[Mapping[str, float]], options: Sequence[Sequence[str]]
+) -> list[float] | None:
+    """Return the log-probability of each option at the first position that lists one, or None.
+
+    Spellings that differ in case or surrounding space are one word, and are added up.
+    """
+    words = [{spelling.strip().lower() for spelling in spellings} for spellings in options]
+    for top in tops:
+        mass = [0.0] * len(options)
+        for token, logprob in top.items():
+            word = token.strip().lower()
+            for number, known in enumerate(words):
+                if word in known:
+                    mass[number] += math.exp(min(logprob, 0.0))
+        if any(mass):
+            least = min(min(top.values()), 0.0)
+            return [math.log(value) if value else least for value in mass]
+    return None
+
+
+class LlamaGuardJudge:
+    """A guard with a template of its own, which its server applies: Llama Guard and its kin.
+
+    Format: https://github.com/meta-llama/PurpleLlama (Llama Guard 3 model card): the first word
+    is ``safe`` or ``unsafe``; then, on the next line, codes such as ``S1,S10``.
+
+    Args:
+        endpoint: An OpenAI-compatible API that returns log-probabilities.
+        model: The model's name there.
+    """
+
+    batch = 1
+    by_category = False
+
+    def __init__(self, endpoint: Endpoint, model: str) -> None:
+        self._endpoint = endpoint
+        self._model = model
+
+    @property
+    def model_id(self) -> str:
+        """The model's name at its endpoint."""
+        return self._model
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The hazards S1 to S14."""
+        return tuple(k for k, c in CATEGORIES.items() if c.family is Family.HAZARD)
+
+    def score(self, samples: Sequence[Sample]) -> list[Scores]:
+        """Score a batch for all categories and the overall one."""
+        return self.ask(samples, (UNSAFE, *self.categories))
+
+    def ask(self, samples: Sequence[Sample], categories: Sequence[str]) -> list[Scores]:
+        """Score a batch for some categories, one call for each text."""
+        unknown = [key for key in categories if key not in (UNSAFE, *self.categories)]
+        if unknown:
+            raise _garbage(self._endpoint, f"Llama Guard has no category '{unknown[0]}'")
+        return [self._one(sample, categories) for sample in samples]
+
+    def _one(self, sample: Sample, categories: Sequence[str]) -> Scores:
         body = {
             "model": self._model,
-            "messages": llama_guard_messages(sample),
+            "messages": _conversation(sample),
             "max_tokens": VERDICT_TOKENS,
             "temperature": 0,
             "logprobs": True,
@@ -131,17 +164,28 @@ class LogprobJudge:
         }
         choice = _choice(self._endpoint.post("/chat/completions", body), self._endpoint)
         # Some vocabularies write "unsafe" as two tokens, the first of which is no word.
-        chance = first_answer(_tops(choice, self._endpoint), ("unsafe", "uns", "un"), ("safe",))
-        if chance is None:
+        found = _options(_tops(choice, self._endpoint), (("unsafe", "uns", "un"), ("safe",)))
+        if found is None:
             raise _garbage(self._endpoint, "neither safe nor unsafe is among the first words")
-        listed = {found.key for code in _CODE.findall(_content(choice)) if (found := by_id(code))}
-        return {
+        chance = 1.0 / (1.0 + math.exp(min(found[1] - found[0], 60.0)))
+        listed = {c.key for code in _CODE.findall(_content(choice)) if (c := by_id(code))}
+        values = {
             key: chance if key == UNSAFE or key in listed else chance * NEGLIGIBLE
             for key in categories
         }
+        size = len(sample.text)
+        return Scores(values, self.model_id, Coverage(size, size))
 
 
 _CODE: Final = re.compile(r"\bS\d{1,2}\b")
+
+
+def _conversation(sample: Sample) -> list[dict[str, str]]:
+    text = sample.context + sample.text
+    if sample.role is not Role.ASSISTANT:
+        return [{"role": "user", "content": text}]
+    asked = (sample.prompt or "")[-MAX_PROMPT_CHARS:]
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
 
 
 class ModerationsJudge:
@@ -221,6 +265,12 @@ def _choice(answer: Any, endpoint: Endpoint) -> Mapping[str, Any]:
     if not isinstance(choice, dict):
         raise _garbage(endpoint, "the answer has no choice")
     return choice
+
+
+def _prompt_tokens(answer: Any) -> int:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    count = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and 0 <= count < 1 << 31 else 0
 
 
 def _content(choice: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from guardrail.classifier.base import Sample
 from guardrail.classifier.endpoint import EndpointError
-from guardrail.classifier.prompts import rubric_messages
+from guardrail.classifier.questions import MAX_CHARS, Exchange, Rubric, ask
 from guardrail.errors import SettingsError
 from guardrail.types import UNSAFE, Coverage, Scores
 
@@ -42,6 +42,7 @@ class VoteJudge:
 
     batch = 1
     by_category = True
+    max_chars = MAX_CHARS
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class VoteJudge:
         self._litellm = litellm
         litellm.suppress_debug_info = True  # it prints advice to standard output otherwise
         self._model = model
-        self._rubrics = dict(rubrics)
+        self._rubrics = {key: Rubric(key, text) for key, text in rubrics.items()}
         self._votes = votes
         self._call = {"api_key": key, "api_base": url, "timeout": timeout_s, "num_retries": retries}
         self._pool = ThreadPoolExecutor(min(votes, AT_ONCE), thread_name_prefix="guardrail-votes")
@@ -93,8 +94,9 @@ class VoteJudge:
         size = len(sample.text)
         return Scores(values, self.model_id, Coverage(size, size))
 
-    def _share(self, sample: Sample, rubric: str) -> float:
-        messages = rubric_messages(sample, rubric)
+    def _share(self, sample: Sample, rubric: Rubric) -> float:
+        exchange = Exchange(sample.context + sample.text, sample.role, sample.prompt)
+        messages = [{"role": "user", "content": ask(exchange, rubric).text}]
         asked = [self._pool.submit(self._vote, messages) for _ in range(self._votes)]
         votes = [vote for one in asked if (vote := one.result()) is not None]
         if 2 * len(votes) < self._votes:

@@ -100,7 +100,7 @@ class GuardSpec:
     retries: int = 1
     votes: int = 5
     cache: int = 10_000
-    max_chars: int = 16_000
+    max_chars: int = 12_000
     probe: bool = True
     combine: Combine = Combine.REPLACE
     calibration: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -149,7 +149,11 @@ _GUARD: Final[dict[str, Any]] = {
             "log-probabilities, asked several times. local: another model on this machine.",
         ),
         "url": _string(2000, "Base URL, such as http://127.0.0.1:8080/v1."),
-        "model": _string(500, "The model's name at the endpoint, or the path of a local one."),
+        "model": _string(
+            500,
+            "The model's name at the endpoint; of a local one the folder of a "
+            "bundle, a .gguf file, or hf: and an id or folder.",
+        ),
         "template": _one_of(
             GuardTemplate,
             "rubric: any instruct model is asked whether the text violates the category. "

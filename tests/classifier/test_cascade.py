@@ -192,6 +192,7 @@ def test_another_bundle_serves_as_a_local_guard(tmp_path) -> None:
     texts = [Sample("I will kill you."), Sample("Good morning.")]
     bad, good = Guard(spec, judge).ask(texts, ["violent_crimes"])
     assert bad["violent_crimes"] > good["violent_crimes"]
-    with pytest.raises(BundleError):
-        make_judge(replace(spec, model="nowhere"), {}, tmp_path)
+    for name in ("nowhere", "nowhere.gguf", "hf:nowhere"):
+        with pytest.raises(BundleError):
+            make_judge(replace(spec, model=name), {}, tmp_path)
     assert issubclass(BundleError, GuardrailError)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from guardrail.classifier.answers import AnswerModel, Prompt
+from guardrail.classifier.asking import RubricJudge
 from guardrail.classifier.base import Judge, Sample
 from guardrail.classifier.endpoint import Endpoint, EndpointError
-from guardrail.classifier.remote import LogprobJudge, ModerationsJudge
-from guardrail.policy import GuardApi, GuardTemplate
+from guardrail.classifier.remote import LlamaGuardJudge, ModerationsJudge, RemoteModel
+from guardrail.errors import SettingsError
+from guardrail.policy import GuardApi
 from guardrail.types import UNSAFE, Role
 from tests.guard_server import guard_server, logprobs, text_of
 
@@ -23,19 +26,55 @@ def endpoint(url: str, timeout_s: float = 5.0) -> Endpoint:
     return Endpoint(url, None, timeout_s=timeout_s, retries=0, connections=2)
 
 
+def rubric_judge(where: Endpoint, api: GuardApi = GuardApi.CHAT) -> RubricJudge:
+    return RubricJudge(RemoteModel(where, "m", api), RUBRICS)
+
+
 def test_a_model_is_asked_once_for_each_text_and_rubric_and_read_by_its_first_word() -> None:
     def answer(path, body):
         assert (path, body["max_tokens"], body["logprobs"]) == ("/v1/chat/completions", 1, True)
         return 200, logprobs(0.9 if "BAD" in text_of(body) else 0.2), {}
 
     with guard_server(answer) as server:
-        judge = LogprobJudge(endpoint(server.url), "m", RUBRICS)
+        judge = rubric_judge(endpoint(server.url))
         assert isinstance(judge, Judge)
         scores = judge.ask([Sample("BAD"), Sample("fine")], ["own"])
         assert [s.categories["own"] for s in scores] == pytest.approx([0.9, 0.2])
         assert len(server.asked) == 2
         assert all("Sells fish." in b["messages"][-1]["content"] for b in server.asked)
         assert set(judge.score([Sample("x")])[0].categories) == {"unsafe", "own"}
+
+
+@pytest.mark.parametrize(
+    ("top", "wanted"),
+    [
+        ({"Yes": 0.6, "No": 0.2}, 0.75),
+        ({"Yes": 0.3, " yes": 0.3, "NO": 0.2}, 0.75),
+        ({"Yes": 0.9, "The": 0.05}, 0.9 / 0.95),
+        ({"No": 0.9, "The": 0.05}, 0.05 / 0.95),
+    ],
+)
+def test_spellings_add_up_and_an_answer_that_is_not_listed_counts_as_the_least(top, wanted) -> None:
+    listed = [{"token": t, "logprob": math.log(p)} for t, p in top.items()]
+    reply = {"choices": [{"logprobs": {"content": [{"top_logprobs": listed}]}}]}
+    with guard_server(lambda *_: (200, reply, {})) as server:
+        found = rubric_judge(endpoint(server.url)).ask([Sample("x")], ["own"])[0]
+    assert found.categories["own"] == pytest.approx(wanted)
+
+
+def test_an_endpoint_stands_wherever_a_model_answers_questions() -> None:
+    with guard_server(lambda *_: (200, logprobs(0.9), {})) as server:
+        model = RemoteModel(endpoint(server.url), "m")
+        assert isinstance(model, AnswerModel)
+        found = model.answers([Prompt("a ", "b")], [["no"], ["yes"]])
+        assert found.logprobs[0, 1] > found.logprobs[0, 0]
+        assert server.asked[0]["messages"] == [{"role": "user", "content": "a b"}]
+        assert model.answers([], [["no"], ["yes"]]).logprobs.shape == (0, 2)
+        with pytest.raises(SettingsError, match="api: completions"):
+            model.answers([Prompt("a", prefill="x")], [["no"], ["yes"]])
+        raw = RemoteModel(endpoint(server.url), "m", GuardApi.COMPLETIONS)
+        raw.answers([Prompt("<s>a", prefill="x", raw=True)], [["no"], ["yes"]])
+        assert server.asked[-1]["prompt"] == "<s>ax"
 
 
 def test_the_completions_endpoint_is_read_in_its_older_shape() -> None:
@@ -45,7 +84,7 @@ def test_the_completions_endpoint_is_read_in_its_older_shape() -> None:
         return 200, {"choices": [{"text": " Yes", "logprobs": {"top_logprobs": top}}]}, {}
 
     with guard_server(answer) as server:
-        judge = LogprobJudge(endpoint(server.url), "m", RUBRICS, api=GuardApi.COMPLETIONS)
+        judge = rubric_judge(endpoint(server.url), GuardApi.COMPLETIONS)
         assert judge.ask([Sample("x")], ["own"])[0].categories["own"] == pytest.approx(0.75)
 
 
@@ -69,7 +108,7 @@ def test_a_guard_with_its_own_template_gives_its_codes(first: str) -> None:
         return 200, {"choices": [{"message": message, "logprobs": {"content": places}}]}, {}
 
     with guard_server(answer) as server:
-        judge = LogprobJudge(endpoint(server.url), "lg", {}, template=GuardTemplate.LLAMA_GUARD)
+        judge = LlamaGuardJudge(endpoint(server.url), "lg")
         sample = Sample("said", Role.ASSISTANT, "asked")
         found = judge.ask([sample], [UNSAFE, "hate", "privacy"])[0].categories
         assert found == pytest.approx({UNSAFE: 0.8, "hate": 0.8, "privacy": 0.008})
@@ -93,7 +132,7 @@ PLAIN = {"message": {"content": "No"}}
                     {"logprobs": {"content": [{"top_logprobs": [{"token": "The", "logprob": -1}]}]}}
                 ]
             },
-            "neither Yes nor No",
+            "neither yes nor no",
         ),
         (
             {
@@ -111,10 +150,15 @@ PLAIN = {"message": {"content": "No"}}
 )
 def test_an_answer_that_cannot_be_read_is_garbage_with_its_fix(reply, words: str) -> None:
     with guard_server(lambda *_: (200, reply, {})) as server:
-        judge = LogprobJudge(endpoint(server.url), "m", RUBRICS)
+        judge = rubric_judge(endpoint(server.url))
         with pytest.raises(EndpointError, match=words) as caught:
             judge.ask([Sample("x")], ["own"])
         assert caught.value.reason == "garbage"
+
+
+def test_llama_guard_is_not_asked_for_what_it_does_not_know() -> None:
+    with pytest.raises(EndpointError, match="no category 'drugs'"):
+        LlamaGuardJudge(endpoint("http://127.0.0.1:9"), "lg").ask([Sample("x")], ["drugs"])
 
 
 def moderated(result, keys=("hate",), texts=("x",)):
@@ -165,29 +209,22 @@ def test_a_moderation_needs_one_result_for_each_text() -> None:
 
 
 @pytest.mark.real
-def test_a_real_llama_cpp_server_gives_probabilities(llama_url) -> None:
-    values = [
-        LogprobJudge(endpoint(f"{llama_url}/v1", 60), "smollm2", RUBRICS, api=api)
-        .ask([Sample("I sell fish.")], ["own"])[0]
-        .categories["own"]
-        for api in GuardApi
-    ]
-    assert all(0 < p < 1 for p in values)
-    assert values[0] != values[1]
-
-
-@pytest.mark.real
-def test_a_real_server_without_log_probabilities_is_told_from_one_with_them(llama_url) -> None:
+@pytest.mark.timeout(400)
+def test_a_real_llama_cpp_server_gives_probabilities_or_is_told_that_it_must(llama_url) -> None:
     class Without(Endpoint):
         def post(self, path, body):
-            body = {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
-            return super().post(path, body)
+            asked = {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
+            return super().post(path, asked)
 
-    one = Without(f"{llama_url}/v1", None, timeout_s=60, retries=0, connections=1)
+    for api in GuardApi:
+        judge = rubric_judge(endpoint(f"{llama_url}/v1", 120), api)
+        assert 0 < judge.ask([Sample("I sell fish.")], ["own"])[0].categories["own"] < 1
+    one = Without(f"{llama_url}/v1", None, timeout_s=120, retries=0, connections=1)
     with pytest.raises(EndpointError, match="no log-probabilities"):
-        LogprobJudge(one, "smollm2", RUBRICS).ask([Sample("x")], ["own"])
+        rubric_judge(one).ask([Sample("I sell fish.")], ["own"])
 
 
+@pytest.mark.timeout(300)
 def test_our_own_moderations_endpoint_serves_as_a_guard() -> None:
     """A second guardrail, a real process, judges for the first."""
     root = Path(__file__).parent.parent.parent
@@ -205,7 +242,7 @@ def test_our_own_moderations_endpoint_serves_as_a_guard() -> None:
         try:
             assert process.stdout is not None
             url = f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-            judge = ModerationsJudge(endpoint(url, 30))
+            judge = ModerationsJudge(endpoint(url, 120))
             texts = [Sample("I will kill you tonight."), Sample("What a lovely evening.")]
             bad, good = judge.ask(texts, ["violent_crimes", "prompt_injection", "harassment"])
             assert bad.categories["violent_crimes"] > good.categories["violent_crimes"] + 0.1

@@ -89,7 +89,7 @@ from guardrail.classifier.votes import VoteJudge
 from guardrail.errors import CheckError
 for name, url, votes in json.loads(sys.argv[1]):
     judge = VoteJudge(name, {"own": "Sells fish."}, votes=votes, key="sk-secret", url=url,
-                      timeout_s=60, retries=0)
+                      timeout_s=120, retries=0)
     try:
         said = judge.ask([Sample("I sell fish TEXT.")], ["own"])[0].categories["own"]
     except CheckError as error:
@@ -99,6 +99,7 @@ for name, url, votes in json.loads(sys.argv[1]):
 
 
 @pytest.mark.real
+@pytest.mark.timeout(400)
 @pytest.mark.skipif(
     importlib.util.find_spec("litellm") is None, reason="needs guardrail[integrations]"
 )
@@ -112,7 +113,7 @@ def test_litellm_itself_reaches_a_real_model_and_names_its_faults(llama_url) -> 
             capture_output=True,
             text=True,
             check=True,
-            timeout=110,
+            timeout=360,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
     lines = done.stdout.splitlines()
