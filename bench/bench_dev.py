@@ -58,7 +58,7 @@ def slices(dev: Sequence[Example]) -> dict[str, tuple[str, NDArray[np.bool_]]]:
 def _columns(folder: Path, dev: Sequence[Example]) -> tuple[str, Any]:
     bundle = Bundle.open(folder)
     logits = score_logits(EncoderClassifier(bundle), as_samples(dev))
-    return bundle.model_id, cross_fitted(dev, logits, bundle.outputs)
+    return bundle.model_id, cross_fitted(dev, logits, bundle.outputs, bundle.calibration.lift)
 
 
 def _cell(table: Any, output: str, rows: NDArray[np.bool_]) -> tuple[int, int, str]:

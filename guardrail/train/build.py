@@ -21,11 +21,13 @@ from guardrail.train.quantise import quantise
 from guardrail.train.rows import Example
 from guardrail.types import Role
 
-__all__ = ["MAX_TOKENS", "NAME", "OVERLAP_TOKENS", "as_samples", "build", "score_logits"]
+__all__ = ["LIFT", "MAX_TOKENS", "NAME", "OVERLAP_TOKENS", "as_samples", "build", "score_logits"]
 
 NAME = "guardrail-minilm-l6"
 MAX_TOKENS = 256
 OVERLAP_TOKENS = 32
+LIFT = 0.5
+"""Share of the highest category of harm in the overall output; chosen on unseen sources."""
 CERTAIN = 0.99
 """Least weight of a target that calibration may rest on: labels, not guesses."""
 
@@ -103,7 +105,7 @@ def build(
     targets = np.stack([e.targets for e in dev])
     certain = np.stack([(e.weights >= CERTAIN).astype(np.float32) for e in dev])
     roles = [e.role for e in dev]
-    calibration = fit_calibration(model.outputs, logits, targets, certain, roles)
+    calibration = fit_calibration(model.outputs, logits, targets, certain, roles, lift=LIFT)
     write_calibration(folder, calibration)
     chances = np.stack([calibration.apply(z, role) for z, role in zip(logits, roles, strict=True)])
     labels = np.where(certain > 0, (targets >= 0.5).astype(np.int8), np.int8(-1))

@@ -15,7 +15,7 @@ from guardrail.classifier.bundle import MODEL, Bundle, seal
 from guardrail.classifier.calibration import Calibration, fit_calibration
 from guardrail.classifier.encoder import EncoderClassifier
 from guardrail.evaluate.report import Table, compare
-from guardrail.train.build import CERTAIN, as_samples, score_logits
+from guardrail.train.build import CERTAIN, LIFT, as_samples, score_logits
 from guardrail.train.rows import Example
 
 __all__ = ["MOST_LOSS", "cross_fitted", "dev_table", "quantisation_cost"]
@@ -48,7 +48,10 @@ def _applied(
 
 
 def cross_fitted(
-    dev: Sequence[Example], logits: NDArray[np.float32], outputs: Sequence[str]
+    dev: Sequence[Example],
+    logits: NDArray[np.float32],
+    outputs: Sequence[str],
+    lift: float = LIFT,
 ) -> Table:
     """Calibrate each half of the dev set by the other, so that its measures do not flatter.
 
@@ -56,6 +59,7 @@ def cross_fitted(
         dev: Development examples.
         logits: float32 (dev, outputs).
         outputs: Names of the outputs.
+        lift: See `Calibration`.
     """
     roles = np.array([e.role for e in dev])
     targets = np.stack([e.targets for e in dev])
@@ -64,7 +68,9 @@ def cross_fitted(
     probabilities = np.zeros(logits.shape)
     for fold in (0, 1):
         fit, use = half == fold, half != fold
-        found = fit_calibration(outputs, logits[fit], targets[fit], weights[fit], list(roles[fit]))
+        found = fit_calibration(
+            outputs, logits[fit], targets[fit], weights[fit], list(roles[fit]), lift=lift
+        )
         probabilities[use] = _applied(found, logits[use], roles[use])
     return dev_table(dev, probabilities, outputs)
 

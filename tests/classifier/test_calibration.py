@@ -107,3 +107,34 @@ def test_json_is_bound_by_name_not_by_order() -> None:
 def test_a_broken_file_is_refused_by_name(raw: object) -> None:
     with pytest.raises(BundleError, match=r"x\.json"):
         Calibration.from_json(raw, ("unsafe",), "x.json")
+
+
+def test_a_category_of_harm_lifts_the_overall_output_and_an_attack_does_not() -> None:
+    outputs = ("unsafe", "self_harm", "jailbreak")
+    table = {g: (Platt(),) * 3 for g in GROUPS}
+    plain, lifted = Calibration(outputs, table), Calibration(outputs, table, 0.5)
+    logits = np.array([[-1.0, 4.0, -3.0], [-1.0, -2.0, 9.0]])
+    before, after = plain.apply(logits, "user"), lifted.apply(logits, "user")
+    assert after[0, 0] == pytest.approx(1 / (1 + np.exp(-1.0)))
+    assert after[1, 0] < before[1, 0]
+    assert (after[:, 1:] == before[:, 1:]).all()
+    assert logits[0, 0] == -1.0
+
+
+def test_a_fit_and_its_use_lift_alike() -> None:
+    z, y = drawn(1.0, 0.0)
+    logits = np.stack([z - 1.0, 2.0 * np.ones_like(z)], axis=1)
+    ones, roles = np.ones_like(logits), ["user"] * len(z)
+    fitted = fit_calibration(("unsafe", "hate"), logits, ones * y[:, None], ones, roles, lift=0.5)
+    assert fitted.apply(logits, "user")[:, 0].mean() == pytest.approx(y.mean(), abs=0.02)
+    raw = fitted.as_json()
+    again = Calibration.from_json(raw, ("unsafe", "hate"), "x.json")
+    assert again.apply(logits, "user") == pytest.approx(fitted.apply(logits, "user"), abs=1e-5)
+
+
+@pytest.mark.parametrize("lift", ["much", -1, float("nan"), None])
+def test_a_lift_that_is_no_share_is_refused(lift: object) -> None:
+    table = {g: (Platt(),) for g in GROUPS}
+    raw = {**Calibration(("unsafe",), table).as_json(), "lift": lift}
+    with pytest.raises(BundleError, match=r"x\.json"):
+        Calibration.from_json(raw, ("unsafe",), "x.json")
