@@ -10,6 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,7 +18,7 @@ from guardrail.check import Checker
 from guardrail.classifier import Classifier, Sample
 from guardrail.decide import decide_failure, decide_skipped, worst
 from guardrail.errors import GuardrailBlocked
-from guardrail.policy import Policy, load_policy
+from guardrail.policy import InputCheck, Policy, load_policy
 from guardrail.sdk.adapters import answer_frame, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
 from guardrail.sdk.record import open_log, recorded, trail_of
@@ -100,6 +101,11 @@ class Guardrail:
         """The policy in force."""
         return self._policy
 
+    @property
+    def parallel(self) -> bool:
+        """Whether a call is made while its input is checked: the policy's ``input.check``."""
+        return self._policy.input_check is InputCheck.PARALLEL
+
     def warm_up(self) -> None:
         """Load the model and run it once, so that the first real check is not slow."""
         self._checker().classifier.score([Sample("The first pass is slower than the others.")])
@@ -164,6 +170,13 @@ class Guardrail:
         """Judge texts that an integration has read itself; see `check_segments`."""
         checker = await self._aready()
         return await runtime().run(self._judge(checker, segments, None, direction, opaque=opaque))
+
+    def submit_segments(
+        self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
+    ) -> Future[Verdict]:
+        """Begin to judge texts, and go on; see `check_segments`. Cancel what is not needed."""
+        checker = self._checker()
+        return runtime().submit(self._judge(checker, segments, None, direction, opaque=opaque))
 
     def _read(
         self, content: object, direction: Direction, prompt: str | None

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import aclosing
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+)
+from contextlib import aclosing, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, overload
 
-from guardrail.errors import GuardrailBlocked
 from guardrail.policy import Policy
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.arguments import Find, finder
-from guardrail.sdk.handles import AsyncGuardedStream, GuardedStream, is_async_stream, is_stream
+from guardrail.sdk.handles import (
+    AsyncBegun,
+    AsyncGuardedStream,
+    Begun,
+    GuardedStream,
+    is_async_stream,
+    is_stream,
+)
 from guardrail.sdk.scope import OnBlock, Options, Scope
 from guardrail.types import Verdict
 
@@ -96,11 +107,11 @@ class Guard:
     def _function(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             scope = Scope(self._options)
-            if (verdict := _blocked_input(scope, find, args, kwargs)) is not None:
-                return scope.replacement(verdict)
-            result = fn(*args, **kwargs)
+            refused, result = _call(scope, find, args, kwargs, lambda: fn(*args, **kwargs))
+            if refused is not None:
+                return scope.replacement(refused)
             if inspect.isawaitable(result):
-                return _finish(scope, result)
+                return _awaited(scope, result)
             if is_stream(result):
                 return GuardedStream(result, scope.stream(result))
             if is_async_stream(result):
@@ -112,29 +123,40 @@ class Guard:
     def _coroutine(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             scope = Scope(self._options)
-            if (verdict := await _ablocked_input(scope, find, args, kwargs)) is not None:
-                return scope.replacement(verdict)
-            return await _finish(scope, fn(*args, **kwargs))
+            refused, result = await _acall(scope, find, args, kwargs, lambda: fn(*args, **kwargs))
+            if refused is not None:
+                return scope.replacement(refused)
+            return await _finish(scope, result)
 
         return guarded
 
     def _generator(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
             scope = Scope(self._options)
-            if (verdict := _blocked_input(scope, find, args, kwargs)) is not None:
-                yield scope.replacement(verdict)
+
+            def begin() -> Begun[Any]:
+                return Begun(scope.stream(fn(*args, **kwargs)))
+
+            refused, stream = _call(scope, find, args, kwargs, begin)
+            if stream is None:
+                yield scope.replacement(cast("Verdict", refused))
                 return
-            yield from scope.stream(fn(*args, **kwargs))
+            with closing(stream):
+                yield from stream
 
         return guarded
 
     def _async_generator(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
             scope = Scope(self._options)
-            if (verdict := await _ablocked_input(scope, find, args, kwargs)) is not None:
-                yield scope.replacement(verdict)
+
+            async def begin() -> AsyncBegun[Any]:
+                return await AsyncBegun.of(scope.astream(fn(*args, **kwargs)))
+
+            refused, stream = await _acall(scope, find, args, kwargs, begin)
+            if stream is None:
+                yield scope.replacement(cast("Verdict", refused))
                 return
-            stream = cast("AsyncGenerator[Any, None]", scope.astream(fn(*args, **kwargs)))
             async with aclosing(stream):
                 async for item in stream:
                     yield item
@@ -142,8 +164,11 @@ class Guard:
         return guarded
 
 
-async def _finish(scope: Scope, work: Awaitable[Any]) -> Any:
-    result = await work
+async def _awaited(scope: Scope, work: Awaitable[Any]) -> Any:
+    return await _finish(scope, await work)
+
+
+async def _finish(scope: Scope, result: Any) -> Any:
     if is_async_stream(result):
         return AsyncGuardedStream(result, scope.astream(result))
     if is_stream(result):
@@ -151,28 +176,25 @@ async def _finish(scope: Scope, work: Awaitable[Any]) -> Any:
     return await scope.aoutput(result)
 
 
-def _blocked_input(
-    scope: Scope, find: Find | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Verdict | None:
-    if find is None:
-        return None
-    try:
-        scope.input(find(args, kwargs))
-    except GuardrailBlocked as blocked:
-        return blocked.verdict
-    return None
+def _call(
+    scope: Scope,
+    find: Find | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    call: Callable[[], Any],
+) -> tuple[Verdict | None, Any]:
+    """Check the input and make the call; return the verdict that refuses it, or the result."""
+    return (None, call()) if find is None else scope.call(find(args, kwargs), call)
 
 
-async def _ablocked_input(
-    scope: Scope, find: Find | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Verdict | None:
-    if find is None:
-        return None
-    try:
-        await scope.ainput(find(args, kwargs))
-    except GuardrailBlocked as blocked:
-        return blocked.verdict
-    return None
+async def _acall(
+    scope: Scope,
+    find: Find | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    call: Callable[[], Awaitable[Any]],
+) -> tuple[Verdict | None, Any]:
+    return (None, await call()) if find is None else await scope.acall(find(args, kwargs), call)
 
 
 @overload
@@ -203,6 +225,11 @@ def guard(
     """Guard a chat call: what goes in and what comes out.
 
     ``@guard``, ``@guard(policy=...)`` and ``with guard(policy=...) as scope`` all work.
+
+    Where the policy says ``input: {check: parallel}``, the call is made while its input is
+    checked, and nothing of its answer is handed out before the verdict. If it blocks, an async
+    call is cancelled at once; a sync one cannot be, so it runs to its end (a stream: to its first
+    item) and is dropped. What a call does besides answering is then done.
 
     Args:
         fn: The function, where the decorator has no arguments.

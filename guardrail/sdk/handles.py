@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
-__all__ = ["AsyncGuardedStream", "GuardedStream", "is_async_stream", "is_stream"]
+from guardrail.sdk.streams import aclose, close
+
+__all__ = [
+    "AsyncBegun",
+    "AsyncGuardedStream",
+    "Begun",
+    "GuardedStream",
+    "is_async_stream",
+    "is_stream",
+]
 
 T = TypeVar("T")
 
@@ -22,6 +31,52 @@ def is_stream(result: object) -> bool:
 def is_async_stream(result: object) -> bool:
     """Return whether a result is iterated with ``async for``."""
     return hasattr(result, "__aiter__")
+
+
+class Begun(Iterator[T]):
+    """A stream whose first item has been fetched, so that its call is under way.
+
+    Args:
+        stream: The stream.
+    """
+
+    def __init__(self, stream: Iterator[T]) -> None:
+        self._stream = stream
+        self._first = list(itertools.islice(stream, 1))
+
+    def __next__(self) -> T:
+        return self._first.pop() if self._first else next(self._stream)
+
+    def close(self) -> None:
+        """End the stream."""
+        close(self._stream)
+
+
+class AsyncBegun(AsyncIterator[T]):
+    """The same for an async stream.
+
+    Args:
+        stream: The stream.
+        first: Its first item, if it has one.
+    """
+
+    def __init__(self, stream: AsyncIterator[T], first: list[T]) -> None:
+        self._stream = stream
+        self._first = first
+
+    @classmethod
+    async def of(cls, stream: AsyncIterator[T]) -> AsyncBegun[T]:
+        """Fetch the first item of a stream."""
+        async for item in stream:
+            return cls(stream, [item])
+        return cls(stream, [])
+
+    async def __anext__(self) -> T:
+        return self._first.pop() if self._first else await anext(self._stream)
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        await aclose(self._stream)
 
 
 class GuardedStream(Iterator[T]):
@@ -56,8 +111,7 @@ class GuardedStream(Iterator[T]):
     def close(self) -> None:
         """End the stream and close the one behind it."""
         for part in (self._guarded, self._inner):
-            if callable(close := getattr(part, "close", None)):
-                close()
+            close(part)
 
 
 class AsyncGuardedStream(AsyncIterator[T]):
@@ -92,9 +146,6 @@ class AsyncGuardedStream(AsyncIterator[T]):
     async def aclose(self) -> None:
         """End the stream and close the one behind it."""
         for part in (self._guarded, self._inner):
-            close = getattr(part, "aclose", None) or getattr(part, "close", None)
-            done = close() if callable(close) else None
-            if inspect.isawaitable(done):
-                await done
+            await aclose(part)
 
     close = aclose

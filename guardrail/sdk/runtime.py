@@ -80,11 +80,6 @@ class Runtime:
 
         Args:
             work: The coroutine; cancelling the future cancels it.
-        """
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop and wait for it in this thread.
 
         Raises:
             RuntimeError: This is the background loop's own thread, which would wait for itself.
@@ -92,6 +87,10 @@ class Runtime:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("a sync check cannot be made on the guardrail's own event loop")
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the background loop and wait for it in this thread; see `submit`."""
         future = self.submit(work)
         try:
             return future.result()

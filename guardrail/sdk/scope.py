@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -18,10 +19,14 @@ from guardrail.sdk.adapters import (
 )
 from guardrail.sdk.api import Guardrail, answer_segments
 from guardrail.sdk.codecs import AnyCodec, Codec, TextCodec
+from guardrail.sdk.handles import is_async_stream, is_stream
+from guardrail.sdk.parallel import abeside, beside
+from guardrail.sdk.streams import aclose, close
 from guardrail.types import Action, Direction, Segment, Verdict
 
 __all__ = ["OnBlock", "Options", "Scope"]
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 OnBlock = Literal["raise", "message"] | Callable[[Verdict], Any]
@@ -67,25 +72,62 @@ class Scope:
         Raises:
             GuardrailBlocked: It is blocked, whatever ``on_block`` says.
         """
-        verdict = self._options.guardrail.check_segments(self._segments(content), Direction.INPUT)
+        verdict = self._options.guardrail.check_segments(self.segments(content), Direction.INPUT)
         return self._passed(verdict, content)
 
     async def ainput(self, content: T) -> T:
         """Check what is about to be sent; see `input`."""
-        segments = self._segments(content)
+        segments = self.segments(content)
         verdict = await self._options.guardrail.acheck_segments(segments, Direction.INPUT)
         return self._passed(verdict, content)
 
-    def _segments(self, content: object) -> tuple[Segment, ...]:
+    def segments(self, content: object) -> tuple[Segment, ...]:
+        """Return the texts of an input, and remember its last user turn."""
         segments, self._prompt = read_content(content)
         return segments
 
-    def _passed(self, verdict: Verdict, content: T) -> T:
+    def noted(self, verdict: Verdict) -> Verdict:
+        """Keep a verdict, and tell the callback where it flags."""
         self.flagged(verdict)
         self.verdicts.append(verdict)
+        return verdict
+
+    def _passed(self, verdict: Verdict, content: T) -> T:
+        self.noted(verdict)
         if verdict.blocked:
             raise GuardrailBlocked(verdict)
         return content
+
+    def call(self, content: object, call: Callable[[], R]) -> tuple[Verdict | None, R | None]:
+        """Check an input and make the call that it is for, in the order that the policy sets.
+
+        Args:
+            content: A string, messages or a request body.
+            call: Makes the call.
+
+        Returns:
+            The verdict that refuses the call, or None; and the result of the call.
+        """
+        segments, guardrail = self.segments(content), self._options.guardrail
+        if guardrail.parallel:
+            check = guardrail.submit_segments(segments, Direction.INPUT)
+            verdict, result = beside(check, call, _drop)
+            return (verdict, None) if self.noted(verdict).blocked else (None, result)
+        verdict = self.noted(guardrail.check_segments(segments, Direction.INPUT))
+        return (verdict, None) if verdict.blocked else (None, call())
+
+    async def acall(
+        self, content: object, call: Callable[[], Awaitable[R]]
+    ) -> tuple[Verdict | None, R | None]:
+        """Check an input and make the async call that it is for; see `call`."""
+        segments, guardrail = self.segments(content), self._options.guardrail
+        if guardrail.parallel:
+            work = call()
+            check = guardrail.acheck_segments(segments, Direction.INPUT)
+            verdict, result = await abeside(check, work, _adrop)
+            return (verdict, None) if self.noted(verdict).blocked else (None, result)
+        verdict = self.noted(await guardrail.acheck_segments(segments, Direction.INPUT))
+        return (verdict, None) if verdict.blocked else (None, await call())
 
     # --- output --------------------------------------------------------------------------
 
@@ -123,8 +165,7 @@ class Scope:
         return answer_segments(frame, self._prompt), bad
 
     def _kept(self, verdict: Verdict, result: T) -> T:
-        self.flagged(verdict)
-        self.verdicts.append(verdict)
+        self.noted(verdict)
         return cast("T", self.replacement(verdict, result)) if verdict.blocked else result
 
     def stream(self, chunks: Iterable[T]) -> Iterator[T]:
@@ -184,6 +225,17 @@ class Scope:
         if on_block != "message":
             return on_block(verdict)
         return _in_shape_of(result, self._options.guardrail, verdict)
+
+
+def _drop(result: object) -> None:
+    """Close what nobody will read: a stream, or a coroutine."""
+    if is_stream(result) or inspect.iscoroutine(result):
+        close(result)
+
+
+async def _adrop(result: object) -> None:
+    if is_stream(result) or is_async_stream(result):
+        await aclose(result)
 
 
 def _in_shape_of(result: object, guardrail: Guardrail, verdict: Verdict) -> object:

@@ -32,7 +32,7 @@ from guardrail.sdk.runtime import Runtime
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Frame, Verdict
 
-__all__ = ["Ending", "guard_async", "guard_sync"]
+__all__ = ["Ending", "aclose", "close", "guard_async", "guard_sync"]
 
 T = TypeVar("T")
 Judge = Callable[[Check], Awaitable[Verdict]]
@@ -190,7 +190,7 @@ async def guard_async(
         except Exception as error:  # noqa: BLE001  (whatever the wrapped code raises)
             raise consumer.fault(error)  # noqa: B904  (the error itself is kept)
         finally:
-            await _aclose(source)
+            await aclose(source)
 
     guard = StreamGuard(stream_settings(policy))
     relay = Relay(guard, frames(), _Outbox(outbox.put), judge)
@@ -255,7 +255,7 @@ def guard_sync(
     finally:
         relay.cancel()
         steps.close()
-        _close(source)
+        close(source)
 
 
 async def _run(relay: Relay, put: Callable[[_Event], Awaitable[None]]) -> None:
@@ -314,15 +314,16 @@ def _settle(
         pull.set_result(frames)
 
 
-def _close(source: object) -> None:
-    close = getattr(source, "close", None)
-    if callable(close):
-        close()
+def close(source: object) -> None:
+    """Close a stream that can be closed."""
+    end = getattr(source, "close", None)
+    if callable(end):
+        end()
 
 
-async def _aclose(source: object) -> None:
+async def aclose(source: object) -> None:
     """Close an async stream: a generator has ``aclose``, the clients' streams have ``close``."""
-    close = getattr(source, "aclose", None) or getattr(source, "close", None)
-    done = close() if callable(close) else None
+    end = getattr(source, "aclose", None) or getattr(source, "close", None)
+    done = end() if callable(end) else None
     if inspect.isawaitable(done):
         await done

@@ -17,7 +17,9 @@ from typing import Any, Final
 from guardrail.errors import GuardrailBlocked, GuardrailError, WireError
 from guardrail.sdk.api import Guardrail, answer_segments
 from guardrail.sdk.codecs import ByteCodec, Codec
+from guardrail.sdk.parallel import abeside, beside
 from guardrail.sdk.scope import Options
+from guardrail.sdk.streams import aclose, close
 from guardrail.types import Action, Direction, Frame, Verdict
 from guardrail.wire import WIRES, Notice, Reply, Wire, WireRequest
 
@@ -185,7 +187,7 @@ class _SyncTransport:
         exchange = self._exchange
         wire = exchange.wire_for(request.method, request.url.path)
         if wire is None:
-            return self._passed_on(self._inner.send(request, stream=True, follow_redirects=False))
+            return self._passed_on(self._send(request))
         try:
             return self._guarded(wire, request)
         except GuardrailError as error:
@@ -194,16 +196,25 @@ class _SyncTransport:
     def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
         call = _Call(wire, wire.read_request(request.read()))
-        verdict = exchange.guardrail.check_segments(
-            call.request.segments, Direction.INPUT, opaque=call.request.opaque
-        )
+        verdict, response = self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, None, request)
-        response = self._inner.send(request, stream=True, follow_redirects=False)
         if not exchange.is_guarded(response):
             return self._passed_on(response)
         return self._answer(call, response, request)
+
+    def _sent(self, call: _Call, request: Any) -> tuple[Verdict, Any]:
+        """Check a request and send it, in the order that the policy sets."""
+        guardrail, asked = self._exchange.guardrail, call.request
+        if guardrail.parallel:
+            check = guardrail.submit_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+            return beside(check, lambda: self._send(request), close)
+        verdict = guardrail.check_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+        return verdict, None if verdict.blocked else self._send(request)
+
+    def _send(self, request: Any) -> Any:
+        return self._inner.send(request, stream=True, follow_redirects=False)
 
     def _passed_on(self, response: Any) -> Any:
         body = _classes(self._exchange.http)[0](response.iter_raw(), response)
@@ -242,9 +253,7 @@ class _AsyncTransport:
         exchange = self._exchange
         wire = exchange.wire_for(request.method, request.url.path)
         if wire is None:
-            return self._passed_on(
-                await self._inner.send(request, stream=True, follow_redirects=False)
-            )
+            return self._passed_on(await self._send(request))
         try:
             return await self._guarded(wire, request)
         except GuardrailError as error:
@@ -253,16 +262,25 @@ class _AsyncTransport:
     async def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
         call = _Call(wire, wire.read_request(await request.aread()))
-        verdict = await exchange.guardrail.acheck_segments(
-            call.request.segments, Direction.INPUT, opaque=call.request.opaque
-        )
+        verdict, response = await self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, None, request)
-        response = await self._inner.send(request, stream=True, follow_redirects=False)
         if not exchange.is_guarded(response):
             return self._passed_on(response)
         return await self._answer(call, response, request)
+
+    async def _sent(self, call: _Call, request: Any) -> tuple[Verdict, Any]:
+        """Check a request and send it, in the order that the policy sets."""
+        guardrail, asked = self._exchange.guardrail, call.request
+        check = guardrail.acheck_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+        if guardrail.parallel:
+            return await abeside(check, self._send(request), aclose)
+        verdict = await check
+        return verdict, None if verdict.blocked else await self._send(request)
+
+    async def _send(self, request: Any) -> Any:
+        return await self._inner.send(request, stream=True, follow_redirects=False)
 
     def _passed_on(self, response: Any) -> Any:
         body = _classes(self._exchange.http)[1](response.aiter_raw(), response)
