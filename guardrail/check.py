@@ -25,8 +25,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
+from weakref import WeakKeyDictionary
 
-from guardrail.classifier.base import Classifier, Sample
+from guardrail.classifier.base import Classifier, Place, Sample, Stream
 from guardrail.classifier.cascade import Guards
 from guardrail.classifier.pace import Pace
 from guardrail.classifier.pieces import PIECE_CHARS, merge, pieces
@@ -162,6 +163,7 @@ class Checker:
         self._clock = clock
         self._heap: list[_Job] = []
         self._queued_chars = 0
+        self._last_due: WeakKeyDictionary[Stream, float] = WeakKeyDictionary()
         self._scoring_chars = 0
         self._pace = Pace(batch_s)
         self._count = itertools.count()
@@ -229,6 +231,7 @@ class Checker:
         segment: Segment,
         *,
         context: str = "",
+        place: Place | None = None,
         watch: Watch | None = None,
     ) -> Verdict:
         """Judge one text; a failure becomes a verdict by the policy's failure modes.
@@ -238,13 +241,14 @@ class Checker:
             direction: Which way the text travels.
             segment: The text and who speaks.
             context: Text of the same channel just before it, already judged.
+            place: Where it stands in a stream, so that the classifier may read on from there.
             watch: Told of the decision.
 
         Returns:
             The verdict; this never raises but for cancellation.
         """
         started = self._clock()
-        verdict = await self._verdict(policy, direction, segment, context)
+        verdict = await self._verdict(policy, direction, segment, context, place)
         seconds = self._clock() - started
         record = CheckRecord(direction, verdict, len(segment.text), seconds, segment, context)
         if self._observer is not None:
@@ -254,7 +258,7 @@ class Checker:
         # Under load a trial gives way: what it would have said is not worth a wait.
         idle = self._queued_chars <= self._max_queue_chars // 8
         if policy.shadow is not None and self._shadow_observer is not None and idle:
-            work = self._compare(policy.shadow, direction, segment, context, verdict)
+            work = self._compare(policy.shadow, direction, segment, context, place, verdict)
             task = asyncio.get_running_loop().create_task(work)
             self._shadows.add(task)
             task.add_done_callback(self._shadows.discard)
@@ -266,9 +270,10 @@ class Checker:
         direction: Direction,
         segment: Segment,
         context: str,
+        place: Place | None,
         live: Verdict,
     ) -> None:
-        shadow = await self._verdict(policy, direction, segment, context)
+        shadow = await self._verdict(policy, direction, segment, context, place)
         if self._shadow_observer is not None:
             self._shadow_observer(ShadowRecord(direction, live, shadow))
 
@@ -313,7 +318,12 @@ class Checker:
         return worst([*verdicts, *unchecked])
 
     async def _verdict(
-        self, policy: Policy, direction: Direction, segment: Segment, context: str
+        self,
+        policy: Policy,
+        direction: Direction,
+        segment: Segment,
+        context: str,
+        place: Place | None,
     ) -> Verdict:
         model = self.classifier.model_id
         role, kind = segment.role, segment.channel.kind
@@ -323,7 +333,7 @@ class Checker:
             async with asyncio.timeout(policy.timeout_ms / 1000):
                 ready = await self._ready(policy)
                 policy, model = ready.policy, ready.classifier.model_id
-                sample = Sample(segment.text, segment.role, segment.prompt, context)
+                sample = Sample(segment.text, segment.role, segment.prompt, context, place)
                 cut = pieces(sample)
                 parts = await self._score(sample, cut, ready.classifier)
                 scores = merge(parts, len(sample.text))
@@ -363,6 +373,9 @@ class Checker:
         future: asyncio.Future[Scores] = loop.create_future()
         size = len(sample.text) + len(sample.context)
         due = self._clock() + size * self._pace.seconds_per_char
+        if sample.place is not None:  # a stream is read in its own order
+            due = max(due, self._last_due.get(sample.place.stream, due))
+            self._last_due[sample.place.stream] = due
         heapq.heappush(self._heap, _Job(due, next(self._count), sample, future, classifier))
         self._queued_chars += size
         if self._busy is None:

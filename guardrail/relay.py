@@ -20,6 +20,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
 
+from guardrail.classifier.base import Place, Stream
 from guardrail.decide import decide_failure
 from guardrail.policy import Mode, Policy
 from guardrail.stream import (
@@ -34,9 +35,18 @@ from guardrail.stream import (
     Wake,
 )
 from guardrail.stream import Mode as StreamMode
-from guardrail.types import Action, Direction, Frame, Role, Verdict
+from guardrail.types import Action, Channel, Direction, Frame, Role, Verdict
 
-__all__ = ["Relay", "Result", "Sink", "SourceFault", "Unreadable", "readable", "stream_settings"]
+__all__ = [
+    "Places",
+    "Relay",
+    "Result",
+    "Sink",
+    "SourceFault",
+    "Unreadable",
+    "readable",
+    "stream_settings",
+]
 
 QUEUED_BYTES: Final = 65_536
 """What may be read from upstream while the sink keeps the loop waiting."""
@@ -66,6 +76,24 @@ def stream_settings(policy: Policy) -> StreamSettings:
     if policy.mode is Mode.MONITOR or not policy.may_block(Direction.OUTPUT):
         mode = StreamMode.MONITOR
     return StreamSettings(mode=mode, **values)
+
+
+class Places:
+    """Where the checks of one answer stand, for a classifier that reads each channel once."""
+
+    MOST: Final = 64
+    """Channels that are remembered; beyond, all are begun anew from their context."""
+
+    def __init__(self) -> None:
+        self._streams: dict[Channel, Stream] = {}
+
+    def of(self, check: Check) -> Place | None:
+        """Return a check's place; None for a channel in one piece, which is judged as a whole."""
+        if check.final and check.start == 0:
+            return None
+        if check.channel not in self._streams and len(self._streams) >= self.MOST:
+            self._streams.clear()
+        return Place(self._streams.setdefault(check.channel, Stream()), check.start)
 
 
 def readable(policy: Policy, frames: Sequence[Frame]) -> Sequence[Frame]:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from guardrail.check import PIECE_CHARS, Checker, CheckRecord, ShadowRecord, select
+from guardrail.classifier.base import Place, Stream
 from guardrail.errors import GuardrailError
 from guardrail.policy import parse_policy
 from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Segment
@@ -73,6 +74,40 @@ async def test_a_long_text_is_scored_whole_and_a_word_across_a_cut_is_seen(marke
         assert verdict.blocked, where
         assert verdict.scores.coverage.scanned_chars == 50_000
         assert not verdict.scores.coverage.truncated
+
+
+async def test_parts_of_a_stream_are_scored_in_their_order_whatever_they_cost(marker) -> None:
+    release = threading.Event()
+    score = marker.score
+
+    def slow(samples):
+        release.wait(5)
+        return score(samples)
+
+    marker.score = slow
+    stream = Stream()
+    sizes = [3000, 10, 900, 1]
+    async with Checker(marker) as checker:
+        checks = [
+            asyncio.ensure_future(
+                checker.check(
+                    POLICY, Direction.OUTPUT, user("x" * size), place=Place(stream, sum(sizes[:n]))
+                )
+            )
+            for n, size in enumerate(sizes)
+        ]
+        await asyncio.sleep(0.05)
+        release.set()
+        await asyncio.gather(*checks)
+    assert [len(sample.text) for sample in marker.seen] == sizes
+
+
+async def test_pieces_of_a_long_text_are_no_parts_of_a_stream(marker) -> None:
+    async with Checker(marker) as checker:
+        text = user("x" * 3 * PIECE_CHARS)
+        await checker.check(POLICY, Direction.OUTPUT, text, place=Place(Stream(), 0))
+    assert {sample.place for sample in marker.seen} == {None}
+    assert len(marker.seen) > 3
 
 
 async def test_a_long_text_does_not_hold_up_short_ones(marker) -> None:

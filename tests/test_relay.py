@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from guardrail.relay import QUEUED_BYTES, Relay
+from guardrail.relay import QUEUED_BYTES, Places, Relay
 from guardrail.stream import Check, Mode, StreamGuard, StreamSettings
-from guardrail.types import Action, Direction, Frame, Verdict
+from guardrail.types import Action, Channel, Direction, Frame, Verdict
 
 FRAME_BYTES = 16_384
 
@@ -53,3 +53,30 @@ async def test_a_stuck_client_holds_back_the_source_by_bytes_and_is_cleaned_up()
     await asyncio.gather(running, return_exceptions=True)
     assert closed
     assert asyncio.all_tasks() == before
+
+
+def part(start: int, end: int, index: int = 0, *, final: bool = False) -> Check:
+    return Check(0, Channel(index), "x" * (end - start), "", start, end, final)
+
+
+def test_the_checks_of_one_channel_are_one_stream_and_those_of_two_are_two() -> None:
+    places = Places()
+    one, two, other = (places.of(c) for c in (part(0, 9), part(5, 20), part(0, 9, 1)))
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert one.stream is two.stream is not other.stream
+    assert (one.start, two.start) == (0, 5)
+
+
+def test_a_channel_in_one_piece_is_no_stream() -> None:
+    places = Places()
+    assert places.of(part(0, 900, final=True)) is None
+    assert places.of(part(5, 900, final=True)) is not None
+
+
+def test_channels_without_end_do_not_cost_memory() -> None:
+    places = Places()
+    for index in range(10 * Places.MOST):
+        assert places.of(part(0, 9, index)) is not None
+        assert len(places._streams) <= Places.MOST

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from guardrail.types import Role, Scores
 
-__all__ = ["Classifier", "Judge", "Sample", "Stream"]
+__all__ = ["Classifier", "Judge", "Place", "Sample", "Stream"]
 
 
 class Stream:
@@ -27,6 +27,19 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text stands in a stream.
+
+    Args:
+        stream: The channel that it is the next part of.
+        start: Position of its first character in the channel.
+    """
+
+    stream: Stream
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One text to score.
 
@@ -36,17 +49,15 @@ class Sample:
         prompt: The user turn before an assistant's reply, or None.
         context: Text of the same speaker just before ``text``, already judged; it is read but
             its own findings are not what is asked for.
-        stream: The channel that ``text`` is the next part of, or None where it stands alone. A
-            classifier may ignore it: ``context`` is there all the same.
-        start: Position of the first character of ``text`` in its channel.
+        place: Where ``text`` stands in a stream, or None where it stands alone. A classifier may
+            ignore it: ``context`` is there all the same.
     """
 
     text: str
     role: Role = Role.TEXT
     prompt: str | None = None
     context: str = ""
-    stream: Stream | None = None
-    start: int = 0
+    place: Place | None = None
 
 
 @runtime_checkable

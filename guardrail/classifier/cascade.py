@@ -160,7 +160,7 @@ class Guard:
         for number, sample in enumerate(samples):
             shown = views(sample.context + sample.text) if self._normalise else []
             # A guard is asked now and then, and never reads on where it stopped.
-            alone = replace(sample, stream=None)
+            alone = replace(sample, place=None)
             own = [alone, *(replace(alone, text=view.text, context="") for view in shown)]
             texts += own
             owners += [number] * len(own)

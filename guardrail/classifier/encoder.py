@@ -169,7 +169,7 @@ class EncoderClassifier:
         return self._calibrated(reading.logits, sample.role, coverage)
 
     def _read(self, sample: Sample) -> Reading | None:
-        if sample.stream is None or self._reader is None:
+        if sample.place is None or self._reader is None:
             return None
         try:
             return self._reader.read(sample)

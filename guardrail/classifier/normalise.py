@@ -278,7 +278,7 @@ class NormalisingClassifier:
             for number, sample in enumerate(samples)
             for view in views(sample.context + sample.text)
         ]
-        shown = [replace(samples[n], text=view.text, context="", stream=None) for n, view in extra]
+        shown = [replace(samples[n], text=view.text, context="", place=None) for n, view in extra]
         scores = self.inner.score([*samples, *shown])
         merged = list(scores[: len(samples)])
         for (number, view), found in zip(extra, scores[len(samples) :], strict=True):

@@ -18,7 +18,7 @@ PIECE_OVERLAP_CHARS: Final = 200
 
 
 def pieces(sample: Sample) -> list[Sample]:
-    """Cut a long text into overlapping pieces; a short one stays as it is."""
+    """Cut a long text into overlapping pieces, each on its own; a short one stays as it is."""
     text = sample.text
     if len(text) <= PIECE_CHARS:
         return [sample]
@@ -29,6 +29,7 @@ def pieces(sample: Sample) -> list[Sample]:
             sample,
             text=text[start : start + PIECE_CHARS],
             context=sample.context if start == 0 else "",
+            place=None,
         )
         for start in starts
     ]

@@ -106,7 +106,6 @@ class _State:
     kind: int
     cache: list[Floats]
     pool: _Pool | None = None
-    near: _Pool | None = None
     ids: Sequence[int] = ()
 
     @property
@@ -164,26 +163,27 @@ class StreamReader:
         """Read the next part of a stream.
 
         Args:
-            sample: The part, with its stream.
+            sample: The part, with its place.
 
         Returns:
             What it gave, or None where it has to be scored on its own: it is long, it was read
             before, or it stands alone.
         """
-        if sample.stream is None or len(sample.text) > MOST_CHARS:
+        place = sample.place
+        if place is None or len(sample.text) > MOST_CHARS:
             return None
-        start, end = sample.start - len(sample.context), sample.start + len(sample.text)
+        start, end = place.start - len(sample.context), place.start + len(sample.text)
         with self._lock:
-            known = self._states.get(sample.stream)
+            known = self._states.get(place.stream)
             if known is not None and known.at > end:
                 return None
             # Until the part is read there is no state: after a failure the stream begins anew.
-            self._states.pop(sample.stream, None)
-            state = known if known is not None and known.at >= start else self._begin(sample)
+            self._states.pop(place.stream, None)
+            state = known if known is not None and known.at >= start else self._begin(sample, start)
             fresh = (sample.context + sample.text)[state.at - start :]
             reading = self._advance(state, fresh)
             self._make_room(self._max_bytes - state.size)
-            self._states[sample.stream] = state
+            self._states[place.stream] = state
         return reading
 
     def _make_room(self, most: int) -> None:
@@ -196,12 +196,11 @@ class StreamReader:
             held -= state.size
             self._states.pop(stream, None)
 
-    def _begin(self, sample: Sample) -> _State:
+    def _begin(self, sample: Sample, at: int) -> _State:
         head, kind = [CLS], 0
         if sample.role is Role.ASSISTANT:
             (prompt,) = self._tokenize([sample.prompt or ""])
             head, kind = [CLS, *prompt_part(prompt), SEP], 1
-        at = sample.start - len(sample.context)
         return _State(at, len(head), kind, self._head(tuple(head)))
 
     def _head(self, ids: tuple[int, ...]) -> list[Floats]:
@@ -240,15 +239,13 @@ class StreamReader:
             kept = min(self._overlap, room)
             sure = [*state.ids[len(state.ids) - kept :], *sure] if kept else sure
             state.cache = [part[:, :, : state.head] for part in state.cache]
-            state.pool, state.near, state.ids = None, None, ()
+            state.pool, state.ids = None, ()
         weights, values, *cache = self._run(state.cache, [*sure, *open_ids], state.kind)
-        block = _Pool.of(weights[0], values[0])
-        rows += [block.join(state.pool).logits, block.join(state.near).logits]
+        rows.append(_Pool.of(weights[0], values[0]).join(state.pool).logits)
         if sure:
             settled = len(sure)
             length = state.tokens + settled
-            state.near = _Pool.of(weights[0, :settled], values[0, :settled])
-            state.pool = state.near.join(state.pool)
+            state.pool = _Pool.of(weights[0, :settled], values[0, :settled]).join(state.pool)
             state.cache = [np.ascontiguousarray(part[:, :, :length]) for part in cache]
             ids = [*state.ids, *sure]
             state.ids = ids[max(0, len(ids) - self._overlap) :]

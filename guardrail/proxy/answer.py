@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
@@ -20,7 +20,7 @@ from guardrail.policy import Policy
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, explain
-from guardrail.relay import Relay, Result, Unreadable, readable, stream_settings
+from guardrail.relay import Places, Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
 from guardrail.wire import Wire, WireRequest, WireStream, read_error
@@ -195,6 +195,7 @@ class Answer:
         notices: Words and headers.
         settings: How large a whole answer and how long a streamed one may be.
         watch: Told of every decision.
+        places: Where its checks stand.
     """
 
     checker: Checker
@@ -204,6 +205,7 @@ class Answer:
     notices: Notices
     settings: Settings
     watch: Watch | None = None
+    places: Places = field(default_factory=Places)
 
     async def relay(
         self,
@@ -254,7 +256,12 @@ class Answer:
             check.text, Role.ASSISTANT, channel=check.channel, prompt=self.request.prompt
         )
         return await self.checker.check(
-            self.policy, Direction.OUTPUT, segment, context=check.context, watch=self.watch
+            self.policy,
+            Direction.OUTPUT,
+            segment,
+            context=check.context,
+            place=self.places.of(check),
+            watch=self.watch,
         )
 
     async def _frames(

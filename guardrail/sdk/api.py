@@ -19,6 +19,7 @@ from guardrail.classifier import Classifier, Sample
 from guardrail.decide import decide_failure, decide_skipped, worst
 from guardrail.errors import GuardrailBlocked
 from guardrail.policy import InputCheck, Policy, load_policy
+from guardrail.relay import Places
 from guardrail.sdk.adapters import answer_frame, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
 from guardrail.sdk.record import open_log, recorded, trail_of
@@ -280,10 +281,17 @@ class Guardrail:
     def _judge_window(
         self, checker: Checker, prompt: str | None, trail: Trail | None = None
     ) -> Callable[[Check], Any]:
+        places = Places()
+
         async def judge(check: Check) -> Verdict:
             segment = Segment(check.text, Role.ASSISTANT, channel=check.channel, prompt=prompt)
             work = checker.check(
-                self._policy, Direction.OUTPUT, segment, context=check.context, watch=trail
+                self._policy,
+                Direction.OUTPUT,
+                segment,
+                context=check.context,
+                place=places.of(check),
+                watch=trail,
             )
             return await runtime().run(work)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from guardrail.classifier.base import Sample
+from guardrail.classifier.base import Place, Sample, Stream
 from guardrail.classifier.cascade import Guard, Guards, combine, make_judge, settle
 from guardrail.errors import BundleError, CheckError, GuardrailError, PolicyError, SettingsError
 from guardrail.policy import Combine, GuardKind, GuardSpec, parse_policy
@@ -29,12 +29,14 @@ class Words:
 
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        self.places: set[Place | None] = set()
         self.error: Exception | None = None
 
     def score(self, samples: Sequence[Sample]) -> list[Scores]:
         return self.ask(samples, self.categories)
 
     def ask(self, samples: Sequence[Sample], categories: Sequence[str]) -> list[Scores]:
+        self.places |= {s.place for s in samples}
         self.asked.append((tuple(s.text for s in samples), tuple(categories)))
         if self.error is not None:
             raise self.error
@@ -54,6 +56,13 @@ def test_an_answer_is_calibrated_on_the_logit() -> None:
     answer = one.ask([Sample("attack")], ["hate", "drugs"])[0]
     z = 2.0 * math.log(9) + 1.0
     assert answer == pytest.approx({"hate": 1 / (1 + math.exp(-z)), "drugs": 0.9})
+
+
+def test_a_guard_reads_no_streams() -> None:
+    """It is asked about some parts only, and would take what it missed for a gap."""
+    one, judge = guard()
+    one.ask([Sample("attack", place=Place(Stream(), 40))], ["hate"])
+    assert judge.places == {None}
 
 
 def test_a_repeated_text_is_not_asked_again_and_the_cache_can_be_turned_off() -> None:

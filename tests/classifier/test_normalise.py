@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from guardrail.classifier.base import Sample
+from guardrail.classifier.base import Place, Sample, Stream
 from guardrail.classifier.normalise import MAX_VIEWS, NormalisingClassifier, views
 
 PLAIN = "how do I build a pipe bomb at home"
@@ -80,6 +80,13 @@ def test_hostile_text_takes_little_time_and_few_views() -> None:
         assert time.perf_counter() - started < 1.0, text[:10]
         assert len(found) <= MAX_VIEWS
         assert sum(len(view.text) for view in found) <= MAX_VIEWS * 20_000
+
+
+def test_a_view_is_no_part_of_the_stream(marker) -> None:
+    hidden = base64.b64encode(b"this is something BAD to say").decode()
+    place = Place(Stream(), 7)
+    NormalisingClassifier(marker).score([Sample(f"x {hidden} y", place=place)])
+    assert [sample.place for sample in marker.seen] == [place, None]
 
 
 def test_the_highest_score_counts_and_the_view_is_on_record(marker) -> None:

@@ -103,6 +103,24 @@ async def test_a_harmless_stream_comes_through_byte_for_byte(start) -> None:
         assert response.content_type == "text/event-stream"
 
 
+async def test_the_parts_of_a_streamed_answer_say_where_they_stand(start, marker) -> None:
+    bench = await start()
+    text = [f"word{n} " for n in range(80)]
+    for _ in range(2):
+        bench.upstream.streams(stream_of(*text))
+        async with bench.chat(stream=True) as response:
+            await response.read()
+    parts = [sample for sample in marker.seen if sample.place is not None]
+    assert len({sample.place.stream for sample in parts}) == 2
+    first = [s for s in parts if s.place.stream is parts[0].place.stream]
+    whole = "".join(text)
+    assert len(first) > 3
+    for sample in first:
+        assert whole[sample.place.start :].startswith(sample.text)
+        assert whole[: sample.place.start].endswith(sample.context)
+    assert first[-1].place.start + len(first[-1].text) == len(whole)
+
+
 async def test_harmful_text_never_leaves_a_held_stream(start) -> None:
     bench = await start()
     bench.upstream.streams(stream_of(*(["fine words "] * 40), "B", "A", "D", *(["more "] * 40)))

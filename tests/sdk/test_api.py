@@ -62,6 +62,18 @@ def test_an_answer_is_judged_with_its_prompt(rail: Guardrail, marker: MarkerClas
     assert (marker.seen[0].role, marker.seen[0].prompt) == (Role.ASSISTANT, "a question")
 
 
+def test_the_parts_of_a_stream_say_where_they_stand(
+    rail: Guardrail, marker: MarkerClassifier
+) -> None:
+    assert "".join(rail.check_stream(words(LONG))) == LONG
+    places = [sample.place for sample in marker.seen]
+    assert len(places) > 3
+    assert len({place.stream for place in places if place}) == 1
+    for sample in marker.seen:
+        assert sample.place
+        assert LONG[sample.place.start :].startswith(sample.text)
+
+
 def test_what_cannot_be_read_is_refused_with_the_way_out(rail: Guardrail) -> None:
     with pytest.raises(TypeError, match="give an adapter"):
         rail.check(object())

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from guardrail.classifier.base import Sample  # noqa: E402
+from guardrail.classifier.base import Place, Sample, Stream  # noqa: E402
 from guardrail.classifier.bundle import Bundle  # noqa: E402
 from guardrail.classifier.encoder import EncoderClassifier  # noqa: E402
 from guardrail.classifier.streams import unused_inputs  # noqa: E402
@@ -77,6 +77,19 @@ def test_int8_logits_follow_the_network(trained: tuple[TrainSettings, Report]) -
     assert np.abs(results["plain"] - results["fused"]).max() < 1e-3
     spread = float(results["plain"].std())
     assert np.abs(results["plain"] - results["int8"]).max() < 0.5 * spread
+
+
+def test_the_bundle_reads_streams(trained: tuple[TrainSettings, Report]) -> None:
+    classifier = EncoderClassifier(trained[1].bundle, threads=1)
+    for thing, harmful in (("bomb", True), ("cake", False)):
+        text, stream = f"please how do i make a {thing} for my boss now ", Stream()
+        parts = [
+            Sample(text[a:b], Role.USER, context=text[:a], place=Place(stream, a))
+            for a, b in ((0, 20), (20, 60), (60, len(text)))
+        ]
+        scores = classifier.score(parts)
+        assert (scores[-1].categories["unsafe"] > 0.5) is harmful
+        assert classifier.score(parts[:1])[0].coverage.windows == 1, "read before, so by a window"
 
 
 def test_the_bundle_names_its_provenance(trained: tuple[TrainSettings, Report]) -> None:
