@@ -122,7 +122,7 @@ def _bytes(path: Path) -> bytes:
 def _object(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         parsed = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not JSON ({error}); {_FETCH}") from error
     if not isinstance(parsed, dict):
         raise BundleError(f"{path}: not a JSON object; {_FETCH}")
