@@ -70,7 +70,8 @@ def campaign(target: str, runs: int, out: Path) -> dict[str, object]:
     done = subprocess.run(
         [
             sys.executable, __file__, "--one", target, str(corpus), f"-runs={runs}",
-            f"-artifact_prefix={folder}/", "-timeout=10", "-rss_limit_mb=1024", f"-max_len={MOST_BYTES}",
+            f"-artifact_prefix={folder}/", f"-max_len={MOST_BYTES}", "-rss_limit_mb=1024",
+            "-timeout=10",
             "-print_final_stats=1", "-verbosity=0",
         ],
         capture_output=True, text=True, cwd=ROOT, check=False,
