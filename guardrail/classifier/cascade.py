@@ -302,7 +302,15 @@ def _votes(spec: GuardSpec, rubrics: Mapping[str, str], _: Path) -> Judge:
 
 
 def _local(spec: GuardSpec, rubrics: Mapping[str, str], folder: Path) -> Judge:
-    """Load another bundle, or a causal LM: ``hf:`` and an id or folder, or a ``.gguf`` file."""
+    """Load another bundle, a causal LM (``hf:`` and an id or folder, or a ``.gguf`` file), or a
+    published guard (``guard:NAME=PATH``).
+    """
+    if spec.model.startswith("guard:"):
+        from guardrail.classifier.guards import load_guard
+
+        guard, _, path = spec.model.removeprefix("guard:").partition("=")
+        here = folder / path
+        return LocalJudge(load_guard(guard, str(here) if path and here.exists() else path))
     name, is_lm = spec.model.removeprefix("hf:"), spec.model.startswith("hf:")
     beside = folder / name
     if not is_lm and not name.endswith(".gguf"):

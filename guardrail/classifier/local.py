@@ -208,7 +208,9 @@ def load(where: str, dtype: Dtype, device: str, model_types: Sequence[str] = ())
         if onnx:
             model, kind = _onnx(place, dtype), "onnx"
         else:
-            model, kind = _torch_model(torch, transformers, place, dtype, at)
+            named = (config.architectures or [""])[0]
+            made_by = getattr(transformers, named, None) or transformers.AutoModelForCausalLM
+            model, kind = _torch_model(torch, made_by, place, dtype, at)
     return Loaded(
         where, _identity(place, kind), model, tokenizer, torch, at if not onnx else "cpu",
         _context(config), onnx, _markers(tokenizer),
@@ -284,16 +286,13 @@ def _tokenizer(transformers: Any, place: _Place) -> Any:
 
 
 def _torch_model(
-    torch: Any, transformers: Any, place: _Place, dtype: Dtype, device: Any
+    torch: Any, made_by: Any, place: _Place, dtype: Dtype, device: Any
 ) -> tuple[Any, str]:
     if dtype is Dtype.AUTO:
         dtype = Dtype.BF16 if device.type == "cuda" else Dtype.FP32
     if dtype is Dtype.INT8 and device.type != "cpu":
         raise SettingsError("dtype int8 runs on a CPU; use bf16 on CUDA")
-    config = _config(transformers, place)
-    named = (config.architectures or [""])[0]
-    kind = getattr(transformers, named, None) or transformers.AutoModelForCausalLM
-    model = _weights(kind, place, torch.bfloat16 if dtype is Dtype.BF16 else torch.float32)
+    model = _weights(made_by, place, torch.bfloat16 if dtype is Dtype.BF16 else torch.float32)
     if dtype is Dtype.INT8:
         model = _int8(torch, model)
     return model.to(device), dtype.value

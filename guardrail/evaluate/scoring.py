@@ -6,17 +6,13 @@ Input lines are ``{"id", "text", "prompt"?, "role"?}``; output lines
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 from guardrail.classifier.base import Classifier, Sample
-from guardrail.errors import DataError
+from guardrail.evaluate.jsonl import open_output, read_jsonl, skip_done
 from guardrail.types import UNSAFE, Role, Scores
 
 __all__ = ["Item", "Summary", "output_line", "read_items", "score_file"]
@@ -89,36 +85,13 @@ def read_items(
             None to raise instead.
         on_bytes: Called with the number of bytes by which the file was read on.
 
-    Yields:
+    Returns:
         The items in file order.
 
     Raises:
         DataError: The file cannot be read, or a line is wrong; names file, line and fix.
     """
-    try:
-        with path.open("rb") as raw:
-            lines: IO[bytes] = raw
-            if path.suffix == ".gz":
-                lines = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
-            at = 0
-            for number, line in enumerate(lines, 1):
-                if on_bytes is not None and (now := raw.tell()) > at:
-                    on_bytes(now - at)
-                    at = now
-                if not line.strip():
-                    continue
-                try:
-                    item = _item(line)
-                except (ValueError, RecursionError) as error:
-                    if on_bad is None:
-                        reason = f"{path}:{number}: {error}; {_WANTED}, or pass --skip-bad"
-                        raise DataError(reason) from error
-                    on_bad(number)
-                    continue
-                yield item
-    except (OSError, EOFError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: {cause}; name a readable JSONL file") from error
+    return read_jsonl(path, _item, _WANTED, on_bad=on_bad, on_bytes=on_bytes)
 
 
 def output_line(identifier: str | int, scores: Scores) -> str:
@@ -126,40 +99,6 @@ def output_line(identifier: str | int, scores: Scores) -> str:
     values = {name: round(p, 6) for name, p in scores.categories.items()}
     unsafe = values.pop(UNSAFE)
     return json.dumps({"id": identifier, "unsafe": unsafe, "categories": values})
-
-
-def _repair(out: IO[bytes]) -> None:
-    """Cut a last line that a killed run left without its newline."""
-    out.seek(0, io.SEEK_END)
-    end = out.tell()
-    while end:
-        start = max(0, end - 65536)
-        out.seek(start)
-        found = out.read(end - start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    out.truncate(end)
-    out.seek(0)
-
-
-def _skip_done(out: IO[bytes], items: Iterator[Item], place: Path) -> int:
-    done = 0
-    for number, line in enumerate(out, 1):
-        item = next(items, None)
-        try:
-            written = json.loads(line)["id"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{place}:{number}: not an output line; pass --restart") from error
-        if item is None or item.id != written:
-            wanted = "the input has no such line" if item is None else f"the input has {item.id!r}"
-            raise DataError(
-                f"{place}:{number}: id is {written!r}, {wanted}: another file's scores; "
-                "pass --restart to overwrite them or name another --out"
-            )
-        done += 1
-    return done
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
@@ -206,10 +145,8 @@ def score_file(
     bad: list[int] = []
     items = read_items(data, on_bad=bad.append if skip_bad else None, on_bytes=on_bytes)
     scored = tokens = truncated = resumed = 0
-    with _opened(out, restart=restart) as sink:
-        _repair(sink)
-        resumed = _skip_done(sink, items, out)
-        sink.seek(0, io.SEEK_END)
+    with open_output(out, restart=restart) as sink:
+        resumed = skip_done(sink, items, out)
         for chunk in _chunks(items):
             scores = classifier.score([item.sample for item in chunk])
             lines = [output_line(i.id, s) for i, s in zip(chunk, scores, strict=True)]
@@ -219,11 +156,3 @@ def score_file(
             tokens += sum(s.coverage.tokens for s in scores)
             truncated += sum(s.coverage.truncated for s in scores)
     return Summary(scored, resumed, len(bad), tokens, truncated)
-
-
-def _opened(out: Path, *, restart: bool) -> IO[bytes]:
-    flags: Any = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if restart else 0)
-    try:
-        return os.fdopen(os.open(out, flags, 0o644), "r+b")
-    except OSError as error:
-        raise DataError(f"{out}: {error.strerror}; name a writable --out") from error
