@@ -302,8 +302,9 @@ def _votes(spec: GuardSpec, rubrics: Mapping[str, str], _: Path) -> Judge:
 
 
 def _local(spec: GuardSpec, rubrics: Mapping[str, str], folder: Path) -> Judge:
-    """Load another bundle, a causal LM (``hf:`` and an id or folder, or a ``.gguf`` file), or a
-    published guard (``guard:NAME=PATH``).
+    """Load another bundle, a causal LM or a published guard.
+
+    A causal LM is ``hf:`` and an id or folder, or a ``.gguf`` file; a guard ``guard:NAME=PATH``.
     """
     if spec.model.startswith("guard:"):
         from guardrail.classifier.guards import load_guard

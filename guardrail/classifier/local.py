@@ -7,9 +7,10 @@ transformers and optimum.
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -121,7 +122,7 @@ def _quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # GGUF's own bar
             warnings.simplefilter("ignore")
             yield
     finally:
