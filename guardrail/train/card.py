@@ -31,11 +31,10 @@ _HOW = """\
   changes and crops; {block_share:.0%} of the batches with block-causal attention. {steps:,} steps,
   {examples:,} examples, seed {seed}{before}. {left_out:,} rows whose label two judges contradict
   (an earlier bundle and a cross-validated linear model) were left out.
-- Int8 weights for each channel, activations quantised dynamically, the heads in fp32. An
-  activation's scale depends on the whole batch, so probabilities move a little with what else
-  is in it. With the first bundle, on 300 corpus texts scored alone and together, that of
-  `unsafe` moved by 0.02 on average and by 0.08 at the 95th percentile, and 1.3% of its
-  verdicts at 0.5 flipped.
+- Int8 weights for each channel, activations quantised for each token as it runs, the heads of
+  the outputs in fp32. What a text scores does not depend on what is scored beside it.
+- Streams are read block by block with a key/value cache (`past_key_values.*`), each token once;
+  `token_weights` and `token_values` are what the pooling averages, to be joined over blocks.
 - Calibration: slope and offset for each output and role, shrunk to the estimate over all
   roles, fitted after quantisation on the development set.
 """
