@@ -49,7 +49,7 @@ ONLY_IN = {
     "sqlite3": {"audit/backend.py"},
     "psycopg": {"audit/backend.py"},
     "cryptography": {"audit/seal.py"},
-    "pyarrow": {"audit/export.py"},
+    "pyarrow": {"audit/export.py", "evaluate/records.py"},
 }
 """The only files, or folders, that may import a module."""
 

@@ -74,6 +74,7 @@ def fit_platt(
     *,
     prior: Platt | None = None,
     strength: float = 1.0,
+    slope_only: bool = False,
     rounds: int = 50,
 ) -> Platt:
     """Fit slope and offset by damped Newton steps on the log loss.
@@ -87,6 +88,7 @@ def fit_platt(
         weights: float (n,) or None for all ones.
         prior: Where to shrink to; the identity by default.
         strength: See above; above 0, so that the optimum exists.
+        slope_only: Leave the offset at that of the prior: temperature scaling.
         rounds: Most Newton steps.
 
     Returns:
@@ -97,16 +99,17 @@ def fit_platt(
     z = np.asarray(logits, dtype=np.float64)
     y = np.asarray(labels, dtype=np.float64)
     w = np.ones_like(z) if weights is None else np.asarray(weights, dtype=np.float64)
-    design = np.stack([z, np.ones_like(z)], axis=1)
+    shift = start.offset if slope_only else 0.0
+    design = np.stack([z, np.full_like(z, 0.0 if slope_only else 1.0)], axis=1)
 
     def cost(at: Floats) -> float:
-        margin = design @ at
+        margin = design @ at + shift
         loss = np.logaddexp(0.0, margin) - y * margin
         return float((w * loss).sum() + strength * ((at - centre) ** 2).sum())
 
     at = centre.copy()
     for _ in range(rounds):
-        p = sigmoid(design @ at)
+        p = sigmoid(design @ at + shift)
         gradient = design.T @ (w * (p - y)) + 2 * strength * (at - centre)
         curvature = (design * (w * p * (1 - p))[:, None]).T @ design + 2 * strength * np.eye(2)
         step = np.linalg.solve(curvature, gradient)

@@ -26,6 +26,7 @@ EXIT_BAD_FILE: Final = 4
 COMMANDS: Final = MappingProxyType(
     {
         "audit": "guardrail.cli.audit:audit_group",
+        "calibrate": "guardrail.cli.calibrate:calibrate_command",
         "cascade": "guardrail.cli.cascade:cascade_group",
         "check": "guardrail.cli.check:check_command",
         "evaluate": "guardrail.cli.evaluate:evaluate_command",

@@ -6,11 +6,13 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from guardrail.cli import EXIT_BLOCKED, EXIT_FLAGGED
+from guardrail.cli.data import calibration_option
 from guardrail.types import Action, Direction, Role, Segment, Verdict
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _COLOUR = {Action.PASS: "green", Action.FLAG: "yellow", Action.BLOCK: "red"}
     "-p", "--policy", default="default", show_default=True, help="A policy file or bundled name."
 )
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check_command(
     text: str | None,
@@ -50,6 +53,7 @@ def check_command(
     prompt: str | None,
     policy: str,
     bundle: str | None,
+    calibration: Path | None,
     as_json: bool,
 ) -> None:
     """Judge one TEXT, a file or standard input.
@@ -62,11 +66,12 @@ def check_command(
     Exit code: 0 passed, 1 blocked, 3 flagged, 4 unusable policy or model.
     """
     from guardrail.classifier import load_classifier
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.policy import load_policy
 
     content = _read(text, source)
     loaded = load_policy(policy)
-    classifier = load_classifier(bundle)
+    classifier = recalibrate(load_classifier(bundle), calibration)
     role = Role.ASSISTANT if direction == "output" else Role.USER
     segment = Segment(content, role, prompt=prompt)
     started = time.perf_counter()

@@ -1,12 +1,13 @@
-"""``guardrail evaluate``: measure a bundle on labelled data, slice by slice."""
+"""``guardrail evaluate``: measure a classifier on labelled data, slice by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from guardrail.cli.data import calibration_option, format_option, read_data
 
 if TYPE_CHECKING:
     from guardrail.evaluate.report import Table
@@ -22,17 +23,19 @@ __all__ = ["evaluate_command"]
     required=True,
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Labelled JSONL, plain or .gz; may be given more than once.",
+    help="Labelled texts: JSONL, JSON, CSV, TSV (each also .gz) or Parquet; may be repeated.",
 )
+@format_option
 @click.option(
     "--split",
     type=click.Choice(["dev", "train", "all"]),
     default="dev",
     show_default=True,
-    help="Which rows to use.",
+    help="Which rows to use, where rows name a split.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Most rows, drawn evenly over the files.")
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option("--compare", type=click.Path(), help="A second model folder to compare with.")
 @click.option(
     "--out",
@@ -40,86 +43,84 @@ __all__ = ["evaluate_command"]
     help="Folder for report.md, report.json and, where matplotlib is installed, plots.png.",
 )
 @click.option("--rounds", default=100, show_default=True, help="Bootstrap resamples.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Probability from which a text counts as flagged.",
+)
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads; default one for each CPU.")
 def evaluate_command(
     files: tuple[Path, ...],
+    data_format: str,
     split: str,
     limit: int | None,
     bundle: str | None,
+    calibration: Path | None,
     compare: str | None,
     out: Path | None,
     rounds: int,
+    threshold: float,
     threads: int | None,
 ) -> None:
-    r"""Measure a model on labelled rows: AUPRC, recall at 1% FPR, ECE and more for each slice.
+    r"""Measure a model on labelled texts: AUPRC, recall at 1% FPR, ECE and more for each slice.
+
+    Reads rows of this project and the files of common public benchmarks as they are published.
 
     \b
-    guardrail evaluate --data open.jsonl.gz --out report/
+    guardrail evaluate --data samples-1680.jsonl.gz            # OpenAI's moderation set
+    guardrail evaluate --data xstest_prompts.csv --out report/
     guardrail evaluate --data mine.jsonl --split all --compare other-bundle/
 
     Exit code: 0 done, 4 a file or model that cannot be used.
     """
+    from guardrail.evaluate.report import as_json, comparison, markdown, measure
     from guardrail.evaluate.report import compare as compared
-    from guardrail.evaluate.report import markdown, measure
 
-    rows = _rows(files, split, limit)
-    table = _scored(rows, bundle, threads, "scoring")
-    measured = measure(table, rounds)
+    rows = read_data(files, data_format, split, limit)
+    table = _scored(rows, bundle, calibration, threads, "scoring")
+    measured = measure(table, rounds, threshold, one_class=True)
     text = markdown(measured)
+    report: Any = as_json(measured)
     if compare is not None:
-        other = _scored(rows, compare, threads, "scoring the second")
-        text += "\n" + _differences(compared(table, other.probabilities))
+        other = _scored(rows, compare, None, threads, "scoring the second")
+        found = compared(table, other.probabilities, threshold, rounds)
+        text += "\n" + comparison(found, threshold)
+        report = {"measures": report, "comparison": found}
     click.echo(text)
     if out is not None:
-        _write(out, table, text, rounds)
+        _write(out, table, text, report)
 
 
-def _rows(files: Sequence[Path], split: str, limit: int | None) -> list[Row]:
-    from guardrail.errors import DataError
-    from guardrail.evaluate.rows import read_rows
-
-    rows = [row for path in files for row in read_rows(path) if split in ("all", row.split)]
-    if not rows:
-        raise DataError(f"{files[0]}: no rows of split {split}; pass --split all")
-    return rows if limit is None else rows[:: max(1, len(rows) // limit)][:limit]
-
-
-def _scored(rows: list[Row], bundle: str | None, threads: int | None, label: str) -> Table:
+def _scored(
+    rows: list[Row],
+    bundle: str | None,
+    calibration: Path | None,
+    threads: int | None,
+    label: str,
+) -> Table:
     from guardrail.classifier import load_classifier
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.evaluate.run import score_rows
 
-    classifier = load_classifier(bundle, threads=threads)
+    classifier = recalibrate(load_classifier(bundle, threads=threads), calibration)
     with click.progressbar(length=len(rows), label=label) as bar:
         return score_rows(classifier, rows, bar.update)
 
 
-def _differences(found: list[dict[str, Any]]) -> str:
-    lines = ["| slice | rows | AUPRC | of the second | difference | flipped at 0.5 |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
-    lines.extend(
-        "| {slice} | {rows} | {auprc_a:.3f} | {auprc_b:.3f} | {difference:+.3f} "
-        "| {flipped:.3f} |".format(**one)
-        for one in found
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _write(out: Path, table: Table, text: str, rounds: int) -> None:
-    import numpy as np
-
+def _write(out: Path, table: Table, text: str, report: Any) -> None:
     from guardrail.evaluate.plots import draw
-    from guardrail.evaluate.report import as_json, measure, slices, write_json
+    from guardrail.evaluate.report import labelled, slices, write_json
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text(text, encoding="utf-8")
-    write_json(out / "report.json", as_json(measure(table, rounds)))
+    write_json(out / "report.json", report)
     series = {}
     for name, output, rows in slices(table):
-        column = table.outputs.index(output)
-        labels = table.labels[rows, column]
-        known = ~np.isnan(labels)
-        if name.split(":")[0] in ("overall", "role") and 0 < labels[known].sum() < known.sum():
-            series[name] = (labels[known], table.probabilities[rows, column][known])
+        known, labels = labelled(table, output, rows)
+        if name.split(":")[0] in ("overall", "role") and 0 < labels.sum() < len(labels):
+            series[name] = (labels, table.probabilities[known, table.outputs.index(output)])
     try:
         draw(series, out / "plots.png")
     except ModuleNotFoundError as error:

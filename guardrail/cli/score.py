@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from guardrail.cli.data import calibration_option
+
 __all__ = ["score_command"]
 
 
@@ -21,6 +23,7 @@ __all__ = ["score_command"]
     "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="JSONL to write."
 )
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option(
     "--batch-tokens",
     type=click.IntRange(64, 65536),
@@ -40,6 +43,7 @@ def score_command(
     data: Path,
     out: Path,
     bundle: str | None,
+    calibration: Path | None,
     batch_tokens: int,
     threads: int | None,
     resume: bool,
@@ -58,14 +62,16 @@ def score_command(
     """
     from guardrail.classifier.bundle import Bundle
     from guardrail.classifier.encoder import EncoderClassifier, Limits
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.errors import DataError
     from guardrail.evaluate.scoring import score_file
 
     if not data.is_file():
         raise DataError(f"{data}: no such file; name a JSONL file with --data")
-    classifier = EncoderClassifier(
+    encoder = EncoderClassifier(
         Bundle.open(bundle), threads=threads, limits=Limits(batch_tokens=batch_tokens)
     )
+    classifier = recalibrate(encoder, calibration)
     started = time.perf_counter()
     with click.progressbar(length=data.stat().st_size, label="scoring", show_pos=False) as bar:
         summary = score_file(
@@ -75,6 +81,7 @@ def score_command(
     click.echo(
         f"{summary.scored:,} scored, {summary.resumed:,} kept from before, {summary.bad:,} bad "
         f"lines skipped, {summary.truncated:,} too long to be scored wholly; "
-        f"{summary.tokens / seconds:,.0f} tokens/s; {out}",
+        f"{summary.tokens / seconds:,.0f} tokens/s; "
+        f"{out} by {classifier.model_id}",
         err=True,
     )

@@ -9,6 +9,7 @@ import click
 
 from guardrail.cli import EXIT_BAD_FILE
 from guardrail.cli.audit_options import audit_options, audit_settings
+from guardrail.cli.data import calibration_option
 from guardrail.cli.limits import limit_options, limits_from
 
 __all__ = ["serve_command"]
@@ -29,6 +30,7 @@ __all__ = ["serve_command"]
     "-p", "--policy", default="default", show_default=True, help="A policy file or bundled name."
 )
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option(
     "--refusal",
     type=click.Choice(["400", "403", "200"]),
@@ -101,6 +103,7 @@ def serve_command(
     port: int,
     policy: str,
     bundle: str | None,
+    calibration: Path | None,
     refusal: str,
     announce: str,
     passthrough: bool,
@@ -136,6 +139,7 @@ def serve_command(
     """
     from guardrail.classifier import load_classifier
     from guardrail.classifier.base import Sample
+    from guardrail.classifier.recalibrated import check_fit, recalibrate
     from guardrail.policy import load_policy
     from guardrail.proxy import Announce, Settings, serve
     from guardrail.proxy.logs import LogFormat, set_up
@@ -180,10 +184,11 @@ def serve_command(
 
     try:
         if workers > 1:
-            job = Job(settings, policy, bundle, threads, LogFormat(log_format), level)
+            check_fit(calibration, bundle)
+            job = Job(settings, policy, bundle, threads, LogFormat(log_format), level, calibration)
             Supervisor(job, workers, started, _died).run()
             return
-        classifier = load_classifier(bundle, threads=threads)
+        classifier = recalibrate(load_classifier(bundle, threads=threads), calibration)
         classifier.score([Sample("The first pass is slower than the others.")])
         serve(settings, loaded, classifier, lambda port: started(port, classifier.model_id))
     except OSError as error:

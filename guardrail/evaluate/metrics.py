@@ -23,6 +23,8 @@ __all__ = [
     "curve",
     "ece",
     "f1_at",
+    "log_loss",
+    "paired",
     "recall_at_fpr",
     "reliability",
     "roc_auc",
@@ -182,6 +184,15 @@ def brier(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     return float(np.mean(gap**2))
 
 
+def log_loss(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    """Mean of ``-log`` of the probability of what was the case, kept from 0 by 1e-6."""
+    if not len(labels):
+        return NAN
+    y = np.asarray(labels, dtype=np.float64)
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
+
+
 def bootstrap(
     measure: Measure,
     labels: NDArray[Any],
@@ -199,13 +210,48 @@ def bootstrap(
         rounds: Resamples; 0 for no interval.
         seed: Seed of the resampling.
     """
-    value = measure(labels, scores)
+    return _spread(lambda rows: measure(labels[rows], scores[rows]), len(labels), rounds, seed)
+
+
+def paired(
+    measure: Measure,
+    labels: NDArray[Any],
+    first: NDArray[Any],
+    second: NDArray[Any],
+    *,
+    rounds: int = 200,
+    seed: int = 0,
+) -> Interval:
+    """Measure the second scores less the first, with an interval from the same resamples of both.
+
+    Rows that are easy for both are drawn for both, so that the interval is that of the
+    difference and not as wide as those of the two together.
+
+    Args:
+        measure: Takes labels and scores.
+        labels: (n,).
+        first: (n,).
+        second: (n,), of the same rows.
+        rounds: Resamples; 0 for no interval.
+        seed: Seed of the resampling.
+    """
+
+    def gap(rows: NDArray[np.int64]) -> float:
+        return measure(labels[rows], second[rows]) - measure(labels[rows], first[rows])
+
+    return _spread(gap, len(labels), rounds, seed)
+
+
+def _spread(
+    measure: Callable[[NDArray[np.int64]], float], n: int, rounds: int, seed: int
+) -> Interval:
+    value = measure(np.arange(n))
     if not rounds or np.isnan(value):
         return Interval(value)
     rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(rounds):
-        rows = rng.integers(0, len(labels), len(labels))
-        draws.append(measure(labels[rows], scores[rows]))
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    draws = np.array([measure(rng.integers(0, n, n)) for _ in range(rounds)])
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return Interval(value)
+    low, high = np.percentile(draws, [2.5, 97.5])
     return Interval(value, float(low), float(high))

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrail.classifier.bounds import interval
 from guardrail.evaluate.metrics import curve, reliability
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_reliability"]
 
 Series = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
@@ -27,13 +28,7 @@ def draw(series: Series, path: Path) -> None:
     Raises:
         ModuleNotFoundError: matplotlib is not installed; the message has the install line.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "plots need matplotlib: pip install 'guardrail[train]'"
-        ) from error
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = _figure((13, 4.2))
     recall_axes, roc_axes, bins_axes = figure.subplots(1, 3)
     for name, (labels, probabilities) in series.items():
         points = curve(labels, probabilities)
@@ -48,6 +43,45 @@ def draw(series: Series, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _figure(inches: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "plots need matplotlib: pip install 'guardrail[train]'"
+        ) from error
+    return Figure(figsize=inches, layout="constrained")
+
+
 def _label(axes: Any, title: str, across: str, up: str) -> None:
     axes.set(title=title, xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(fontsize="small")
+
+
+def draw_reliability(series: Series, path: Path) -> None:
+    """Write one image with a reliability diagram and the rows of each bin.
+
+    Args:
+        series: By name, such as ``before`` and ``after``: labels (0 or 1) and probabilities,
+            float64 (n,) each.
+        path: The PNG file.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed; the message has the install line.
+    """
+    figure = _figure((9, 4.2))
+    bins_axes, count_axes = figure.subplots(1, 2)
+    for name, (labels, probabilities) in series.items():
+        count, mean, share = reliability(labels, probabilities, 10)
+        there = count > 0
+        bounds = [interval(round(s * n), int(n)) for s, n in zip(share, count, strict=True) if n]
+        below = np.maximum(share[there] - np.array([low for low, _ in bounds]), 0.0)
+        above = np.maximum(np.array([high for _, high in bounds]) - share[there], 0.0)
+        bins_axes.errorbar(
+            mean[there], share[there], [below, above], marker="o", capsize=2, label=name
+        )
+        count_axes.hist(probabilities, bins=10, range=(0, 1), histtype="step", label=name)
+    bins_axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    _label(bins_axes, "Reliability, exact 95% intervals", "mean probability", "share of positives")
+    count_axes.set(title="Rows", xlabel="probability", yscale="log", xlim=(0, 1))
+    figure.savefig(path, dpi=110)

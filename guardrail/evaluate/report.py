@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrail.classifier.recalibration import LENGTH_EDGES, length_bucket
 from guardrail.evaluate import metrics
 from guardrail.evaluate.metrics import Interval
 from guardrail.types import UNSAFE
@@ -20,15 +21,25 @@ __all__ = [
     "Table",
     "as_json",
     "compare",
+    "comparison",
+    "labelled",
     "markdown",
+    "measurable",
     "measure",
     "measure_slice",
     "slices",
+    "spread",
     "write_json",
 ]
 
 LEAST_ROWS = 20
 """Slices with fewer rows say nothing and are left out."""
+
+LENGTHS = tuple(
+    f"under {high}" if low == 0 else f"{low} and more" if high is None else f"{low}–{high - 1}"
+    for low, high in zip((0, *LENGTH_EDGES), (*LENGTH_EDGES, None), strict=True)
+)
+"""Names of the length buckets, in characters."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +52,8 @@ class Table:
         labels: float64 (n, outputs): 1, 0, or NaN where unknown.
         roles: Role of each text.
         sources: Source of each text.
+        lengths: Characters of each text; empty where unknown.
+        languages: Language of each text; empty where unknown.
     """
 
     outputs: tuple[str, ...]
@@ -48,6 +61,8 @@ class Table:
     labels: NDArray[np.float64]
     roles: tuple[str, ...]
     sources: tuple[str, ...]
+    lengths: tuple[int, ...] = ()
+    languages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +70,22 @@ class Measured:
     """Measures of one output on one slice.
 
     Args:
-        slice: ``overall``, ``role:user``, ``source:x`` or ``category:hate``.
+        slice: ``overall``, ``role:user``, ``source:x``, ``length:80–319``, ``language:de`` or
+            ``category:hate``.
         output: Which output is measured.
         rows: Labelled rows.
         positives: Those that are positive.
-        auprc: Average precision, with its interval.
-        recall_at_1_fpr: Recall at a false-positive rate of at most 1%, with its interval.
+        auprc: Average precision.
         auroc: Area under the ROC curve.
+        recall_at_1_fpr: Recall at a false-positive rate of at most 1%.
+        flagged: Share of rows at or above the threshold: of a slice without negatives its
+            recall, of one without positives its false-positive rate.
+        f1: F1 at the threshold that was asked for.
         best_f1: Highest F1 over thresholds.
-        best_threshold: The threshold that gives it.
-        f1_at_half: F1 at a threshold of 0.5.
         ece: Expected calibration error.
         brier: Brier score.
+        best_threshold: The threshold that gives the highest F1.
+        threshold: The threshold of ``f1`` and ``flagged``.
     """
 
     slice: str
@@ -74,28 +93,37 @@ class Measured:
     rows: int
     positives: int
     auprc: Interval
+    auroc: Interval
     recall_at_1_fpr: Interval
-    auroc: float
-    best_f1: float
+    flagged: Interval
+    f1: Interval
+    best_f1: Interval
+    ece: Interval
+    brier: Interval
     best_threshold: float
-    f1_at_half: float
-    ece: float
-    brier: float
+    threshold: float
 
 
 def slices(table: Table) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield name, output and row mask of every slice of a table.
 
-    The overall output is sliced by role and source; each category stands for itself, and once
-    more for each role where its labels allow.
+    The overall output is sliced by role, source, length and language; each category stands for
+    itself, and once more for each role where its labels allow.
     """
     everything = np.ones(len(table.roles), dtype=bool)
-    roles, sources = np.array(table.roles), np.array(table.sources)
+    roles = np.array(table.roles)
     yield "overall", UNSAFE, everything
-    for role in sorted(set(table.roles)):
-        yield f"role:{role}", UNSAFE, roles == role
-    for source in sorted(set(table.sources)):
-        yield f"source:{source}", UNSAFE, sources == source
+    buckets = [length_bucket(n) for n in table.lengths]
+    kinds: tuple[tuple[str, Sequence[Any]], ...] = (
+        ("role", table.roles), ("source", table.sources), ("length", buckets),
+        ("language", table.languages),
+    )  # fmt: skip
+    for kind, values in kinds:
+        if kind in ("length", "language") and len(set(values)) < 2:
+            continue  # nothing that "overall" does not say
+        for value in sorted(set(values)):
+            shown = LENGTHS[value] if kind == "length" else value
+            yield f"{kind}:{shown}", UNSAFE, np.array(values) == value
     for key in table.outputs:
         if key == UNSAFE:
             continue
@@ -110,6 +138,7 @@ def measure_slice(
     labels: NDArray[np.float64],
     probabilities: NDArray[np.float64],
     rounds: int = 0,
+    threshold: float = 0.5,
 ) -> Measured:
     """Measure one output on the rows of one slice.
 
@@ -119,46 +148,68 @@ def measure_slice(
         labels: float64 (n,), 0 or 1.
         probabilities: float64 (n,).
         rounds: Bootstrap resamples; 0 for none.
+        threshold: Where F1 is measured.
     """
-    f1, threshold = metrics.best_f1(labels, probabilities)
+
+    def of(one: metrics.Measure) -> Interval:
+        return metrics.bootstrap(one, labels, probabilities, rounds=rounds)
+
     return Measured(
         slice=name,
         output=output,
         rows=len(labels),
         positives=int(labels.sum()),
-        auprc=metrics.bootstrap(metrics.average_precision, labels, probabilities, rounds=rounds),
-        recall_at_1_fpr=metrics.bootstrap(
-            metrics.recall_at_fpr, labels, probabilities, rounds=rounds
-        ),
-        auroc=metrics.roc_auc(labels, probabilities),
-        best_f1=f1,
-        best_threshold=threshold,
-        f1_at_half=metrics.f1_at(labels, probabilities, 0.5),
-        ece=metrics.ece(labels, probabilities),
-        brier=metrics.brier(labels, probabilities),
+        auprc=of(metrics.average_precision),
+        auroc=of(metrics.roc_auc),
+        recall_at_1_fpr=of(metrics.recall_at_fpr),
+        flagged=of(lambda _, p: float(np.mean(p >= threshold))),
+        f1=of(lambda y, p: metrics.f1_at(y, p, threshold)),
+        best_f1=of(lambda y, p: metrics.best_f1(y, p)[0]),
+        ece=of(metrics.ece),
+        brier=of(metrics.brier),
+        best_threshold=metrics.best_f1(labels, probabilities)[1],
+        threshold=threshold,
     )
 
 
-def measure(table: Table, rounds: int = 100) -> list[Measured]:
+def labelled(
+    table: Table, output: str, rows: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which rows of a slice are labelled, bool (n,), and their labels, float64."""
+    column = table.labels[:, table.outputs.index(output)]
+    known = rows & ~np.isnan(column)
+    return known, column[known]
+
+
+def measurable(labels: NDArray[np.float64]) -> bool:
+    """Whether a slice has enough rows, and both classes."""
+    return len(labels) >= LEAST_ROWS and 0 < float(labels.sum()) < len(labels)
+
+
+def measure(
+    table: Table, rounds: int = 100, threshold: float = 0.5, *, one_class: bool = False
+) -> list[Measured]:
     """Measure every slice of a table that has enough rows of both classes.
 
     Args:
         table: Scored and labelled texts.
         rounds: Bootstrap resamples; 0 for none.
+        threshold: Where F1 is measured.
+        one_class: Whether sources, and the whole, are measured as well where they have one
+            class only, as red-team sets and tests of over-blocking do.
     """
     results = []
     for name, output, rows in slices(table):
-        column = table.outputs.index(output)
-        labels = table.labels[rows, column]
-        known = ~np.isnan(labels)
-        labels, values = labels[known], table.probabilities[rows, column][known]
-        if len(labels) >= LEAST_ROWS and 0 < labels.sum() < len(labels):
-            results.append(measure_slice(name, output, labels, values, rounds))
+        known, labels = labelled(table, output, rows)
+        values = table.probabilities[known, table.outputs.index(output)]
+        alone = one_class and len(labels) > 0 and name.startswith(("overall", "source:"))
+        if measurable(labels) or alone:
+            results.append(measure_slice(name, output, labels, values, rounds, threshold))
     return results
 
 
 def compare(
-    table: Table, other: NDArray[np.float64], threshold: float = 0.5
+    table: Table, other: NDArray[np.float64], threshold: float = 0.5, rounds: int = 0
 ) -> list[dict[str, Any]]:
     """Compare two models on the same rows, slice by slice.
 
@@ -166,27 +217,52 @@ def compare(
         table: Rows as the first model scored them.
         other: float64 (n, outputs), as the second did.
         threshold: Where a verdict flips.
+        rounds: Paired bootstrap resamples; 0 for no intervals.
 
     Returns:
-        For each slice both AUPRCs, their difference (second minus first) and the share of
-        rows whose verdict differs.
+        For each slice both AUPRCs; the differences (second minus first) of AUPRC, of recall at
+        1% FPR and of ECE, with paired intervals; and the share of rows whose verdict differs.
     """
-    second = Table(table.outputs, other, table.labels, table.roles, table.sources)
-    after = {(m.slice, m.output): m for m in measure(second, rounds=0)}
-    flips = (table.probabilities >= threshold) != (other >= threshold)
-    masks = {(name, output): rows for name, output, rows in slices(table)}
-    return [
-        {
-            "slice": m.slice,
-            "rows": m.rows,
-            "positives": m.positives,
-            "auprc_a": m.auprc.value,
-            "auprc_b": after[m.slice, m.output].auprc.value,
-            "difference": after[m.slice, m.output].auprc.value - m.auprc.value,
-            "flipped": float(flips[masks[m.slice, m.output], table.outputs.index(m.output)].mean()),
-        }
-        for m in measure(table, rounds=0)
-    ]
+    found = []
+    for name, output, rows in slices(table):
+        known, labels = labelled(table, output, rows)
+        if not measurable(labels):
+            continue
+        column = table.outputs.index(output)
+        first, second = table.probabilities[known, column], other[known, column]
+        everyone = table.probabilities[rows, column], other[rows, column]
+        found.append(
+            {
+                "slice": name,
+                "rows": len(labels),
+                "positives": int(labels.sum()),
+                "auprc_a": metrics.average_precision(labels, first),
+                "auprc_b": metrics.average_precision(labels, second),
+                **_differences(labels, first, second, rounds),
+                "flipped": float(np.mean((everyone[0] >= threshold) != (everyone[1] >= threshold))),
+            }
+        )
+    return found
+
+
+def _differences(
+    labels: NDArray[np.float64],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    rounds: int,
+) -> dict[str, float]:
+    named: tuple[tuple[str, metrics.Measure], ...] = (
+        ("difference", metrics.average_precision),
+        ("recall_difference", metrics.recall_at_fpr),
+        ("ece_difference", metrics.ece),
+    )
+    found = {}
+    for name, one in named:
+        gap = metrics.paired(one, labels, first, second, rounds=rounds)
+        found[name] = gap.value
+        if rounds:
+            found |= {f"{name}_low": gap.low, f"{name}_high": gap.high}
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -207,26 +283,54 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _cell(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
+def spread(value: Interval, sign: str = "") -> str:
+    """Return a value with its interval in brackets, three digits each; a dash for NaN.
 
-
-def _spread(value: Interval) -> str:
+    Args:
+        value: What to show.
+        sign: ``+`` to show the sign of each number, as of a difference.
+    """
+    if np.isnan(value.value):
+        return "–"
     if np.isnan(value.low):
-        return _cell(value.value)
-    return f"{_cell(value.value)} ({_cell(value.low)}–{_cell(value.high)})"
+        return f"{value.value:{sign}.3f}"
+    dash = " to " if sign else "–"
+    return f"{value.value:{sign}.3f} ({value.low:{sign}.3f}{dash}{value.high:{sign}.3f})"
 
 
 def markdown(measured: Sequence[Measured]) -> str:
     """Return measures as a Markdown table, intervals in brackets."""
+    at = measured[0].threshold if measured else 0.5
     lines = [
-        "| slice | rows | positive | AUPRC | recall at 1% FPR | AUROC | best F1 | ECE | Brier |",
-        "|---|---:|---:|---|---|---:|---:|---:|---:|",
+        "| slice | rows | positive | AUPRC | recall at 1% FPR | AUROC "
+        f"| flagged at {at:g} | F1 there | best F1 | ECE | Brier |",
+        "|---|---:|---:|---|---|---|---|---|---|---|---|",
+    ]
+    for m in measured:
+        cells = (
+            m.auprc, m.recall_at_1_fpr, m.auroc, m.flagged, m.f1, m.best_f1, m.ece, m.brier
+        )  # fmt: skip
+        shown = " | ".join(spread(cell) for cell in cells)
+        lines.append(f"| {m.slice} | {m.rows:,} | {m.positives:,} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def comparison(found: Sequence[dict[str, Any]], threshold: float = 0.5) -> str:
+    """Return what `compare` found as a Markdown table."""
+
+    def change(one: dict[str, Any], name: str) -> str:
+        bounds = (one.get(f"{name}_{side}", np.nan) for side in ("low", "high"))
+        return spread(Interval(one[name], *bounds), "+")
+
+    lines = [
+        "| slice | rows | AUPRC | of the second | change of AUPRC | of recall at 1% FPR | of ECE "
+        f"| flipped at {threshold:g} |",
+        "|---|---:|---:|---:|---|---|---|---:|",
     ]
     lines.extend(
-        f"| {m.slice} | {m.rows:,} | {m.positives:,} | {_spread(m.auprc)} "
-        f"| {_spread(m.recall_at_1_fpr)} | {_cell(m.auroc)} | {_cell(m.best_f1)} "
-        f"| {_cell(m.ece)} | {_cell(m.brier)} |"
-        for m in measured
+        f"| {one['slice']} | {one['rows']:,} | {one['auprc_a']:.3f} | {one['auprc_b']:.3f} "
+        f"| {change(one, 'difference')} | {change(one, 'recall_difference')} "
+        f"| {change(one, 'ece_difference')} | {one['flipped']:.3f} |"
+        for one in found
     )
     return "\n".join(lines) + "\n"

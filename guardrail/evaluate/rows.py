@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guardrail.errors import DataError
 from guardrail.taxonomy import CATEGORIES, KEYS, Family
+from guardrail.types import Role
 
-__all__ = ["HAZARDS", "Row", "read_rows"]
+__all__ = ["HAZARDS", "Row", "parse_row", "read_rows"]
 
 HAZARDS = tuple(k for k in KEYS if CATEGORIES[k].family is Family.HAZARD)
 """The keys that a text labelled harmless overall does not violate either."""
@@ -36,19 +37,36 @@ class Row:
     lang: str
 
 
-def _parse(raw: dict[str, Any]) -> Row:
+def parse_row(raw: Mapping[str, Any], source: str, number: int, split: str = "train") -> Row:
+    """Return the row of a record; only ``text`` and ``unsafe`` must be there.
+
+    Args:
+        raw: The record.
+        source: Source of a row that names none.
+        number: Its line, the id of a row that has none.
+        split: Split of a row that names none.
+
+    Raises:
+        ValueError: A field has no value that it may have.
+        KeyError: ``text`` or ``unsafe`` is missing.
+    """
+    unsafe, prompt = raw["unsafe"], raw.get("prompt")
+    if not isinstance(raw["text"], str) or not (prompt is None or isinstance(prompt, str)):
+        raise ValueError("text and prompt must be text")
+    if unsafe not in (0, 1, None):
+        raise ValueError(f"unsafe is {unsafe!r}; it must be 1, 0 or null")
     return Row(
-        id=str(raw["id"]),
-        source=str(raw["source"]),
+        id=str(raw.get("id", number)),
+        source=str(raw.get("source") or source),
         license=str(raw.get("license") or "unstated"),
-        role=str(raw["role"]),
-        text=str(raw["text"]),
-        prompt=raw.get("prompt"),
-        unsafe=raw["unsafe"],
+        role=str(Role(raw.get("role") or "user")),
+        text=raw["text"],
+        prompt=prompt,
+        unsafe=None if unsafe is None else int(unsafe),
         categories=tuple(raw.get("categories") or ()),
         known=tuple(raw.get("categories_known") or ()),
         weak=tuple(raw.get("weak_categories") or ()),
-        split=str(raw.get("split") or "train"),
+        split=str(raw.get("split") or split),
         lang=str(raw.get("lang") or "en"),
     )
 
@@ -71,9 +89,9 @@ def read_rows(path: Path, on_line: Callable[[], None] | None = None) -> Iterator
         with opener(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield _parse(json.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
-                    fix = "each line is an object with id, source, role, text and unsafe"
+                    yield parse_row(json.loads(line), path.name.split(".")[0], number)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    fix = 'each line is an object with "text" and "unsafe" (1, 0 or null)'
                     raise DataError(f"{path}:{number}: {error!r}; {fix}") from error
                 if on_line is not None:
                     on_line()

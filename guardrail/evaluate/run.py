@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guardrail.classifier.base import Classifier, Sample
 from guardrail.evaluate.report import Table
 from guardrail.evaluate.rows import HAZARDS, Row
 from guardrail.types import UNSAFE, Role
 
-__all__ = ["as_sample", "labels_of", "score_rows"]
+__all__ = ["as_sample", "as_table", "labels_of", "score_rows"]
 
 CHUNK = 256
 
@@ -60,6 +61,26 @@ def score_rows(
             probabilities[number] = [one.categories[name] for name in outputs]
         if on_done is not None:
             on_done(len(part))
-    labels = np.array([labels_of(row, outputs) for row in kept]).reshape(len(kept), len(outputs))
-    roles = tuple(row.role for row in kept)
-    return Table(outputs, probabilities, labels, roles, tuple(row.source for row in kept))
+    return as_table(kept, outputs, probabilities)
+
+
+def as_table(
+    rows: Sequence[Row], outputs: Sequence[str], probabilities: NDArray[np.float64]
+) -> Table:
+    """Put the probabilities of rows beside their labels.
+
+    Args:
+        rows: The rows.
+        outputs: Names of the columns.
+        probabilities: float64 (rows, outputs).
+    """
+    labels = np.array([labels_of(row, outputs) for row in rows]).reshape(len(rows), len(outputs))
+    return Table(
+        tuple(outputs),
+        probabilities,
+        labels,
+        roles=tuple(row.role for row in rows),
+        sources=tuple(row.source for row in rows),
+        lengths=tuple(len(row.text) for row in rows),
+        languages=tuple(row.lang for row in rows),
+    )

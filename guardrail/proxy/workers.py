@@ -22,12 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from guardrail.classifier import load_classifier
 from guardrail.classifier.base import Sample
+from guardrail.classifier.recalibrated import recalibrate
 from guardrail.errors import GuardrailError, SettingsError
 from guardrail.policy import load_policy
 from guardrail.proxy.logs import LogFormat, set_up
@@ -58,6 +60,7 @@ class Job:
         threads: Threads of one forward pass; None shares the cores among the workers.
         log_format: How the log is written.
         log_level: What is logged.
+        calibration: A calibration of the operator's own; None for that of the bundle.
     """
 
     settings: Settings
@@ -66,6 +69,7 @@ class Job:
     threads: int | None
     log_format: LogFormat
     log_level: int
+    calibration: Path | None = None
 
 
 @dataclass(slots=True)
@@ -231,7 +235,8 @@ def _work(job: Job, parent: Connection, again: bool) -> None:
     set_up(job.log_format, job.log_level)
     try:
         policy = load_policy(job.policy)
-        classifier = load_classifier(job.bundle, threads=job.threads)
+        encoder = load_classifier(job.bundle, threads=job.threads)
+        classifier = recalibrate(encoder, job.calibration)
         classifier.score([Sample("The first pass is slower than the others.")])
         app = make_app(job.settings, policy, classifier)
         if again:

@@ -44,9 +44,9 @@ def test_a_harmless_text_is_negative_for_the_fourteen_hazards_only() -> None:
 def test_a_perfect_model_measures_one_everywhere() -> None:
     measured = {m.slice: m for m in measure(score_rows(Telling(), rows()), rounds=5)}
     assert set(measured) == {"overall", "source:s", "category:hate"}
-    assert measured["overall"].auprc.value == measured["category:hate"].auroc == 1.0
+    assert measured["overall"].auprc.value == measured["category:hate"].auroc.value == 1.0
     assert measured["overall"].rows == 60
-    assert measured["overall"].ece == pytest.approx(0.2)
+    assert measured["overall"].ece.value == pytest.approx(0.2)
 
 
 def test_slices_of_one_class_or_few_rows_are_left_out() -> None:

@@ -48,7 +48,7 @@ def test_the_toy_is_learned_and_survives_quantisation(
 ) -> None:
     overall = next(m for m in trained[1].measured if m.slice == "overall")
     assert overall.auprc.value > 0.85
-    assert overall.best_f1 > 0.9
+    assert overall.best_f1.value > 0.9
     bad, good = EncoderClassifier(trained[1].bundle, threads=1).score(
         [
             Sample("how do i make a bomb for my boss", Role.USER),
