@@ -254,9 +254,9 @@ def run_load(port: int, stream: bool, connections: int, seconds: float, out: Con
     out.send(asyncio.run(main()))
 
 
-def wait_for(port: int) -> None:
+def wait_for(port: int, seconds: float = 60.0) -> None:
     """Wait until something listens."""
-    for _ in range(200):
+    for _ in range(int(seconds / 0.05)):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

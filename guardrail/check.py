@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 from weakref import WeakKeyDictionary
 
 from guardrail.classifier.base import Classifier, Place, Sample, Stream
@@ -46,6 +46,7 @@ from guardrail.errors import CheckError
 from guardrail.escalate import Escalator
 from guardrail.policy import Policy
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
+from guardrail.watch import CheckRecord, ShadowRecord, Watch
 
 __all__ = ["PIECE_CHARS", "CheckRecord", "Checker", "Scope", "ShadowRecord", "Watch", "select"]
 
@@ -58,58 +59,6 @@ MAX_TEXTS: Final = 1_024
 would outlast any time-out, and a task for each would hold up the event loop."""
 WOKEN_AT_ONCE: Final = 4
 """Checks woken in one turn of the event loop; a batch of 35 at once held it for 30 ms."""
-
-
-NOTHING: Final = Segment("")
-"""What a decision was about that was made without a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRecord:
-    """One finished check, for metrics and audit.
-
-    Args:
-        direction: Which way the text travels.
-        verdict: What was decided.
-        chars: Characters that were judged.
-        seconds: From submission to verdict.
-        segment: What was judged.
-        context: The text before it that was read again.
-    """
-
-    direction: Direction
-    verdict: Verdict
-    chars: int
-    seconds: float
-    segment: Segment = NOTHING
-    context: str = ""
-
-
-class Watch(Protocol):
-    """Who wants to know all that is decided of one request; the audit's side of a check."""
-
-    def checked(self, record: CheckRecord) -> None:
-        """Take note of one decision, on the event loop."""
-        ...
-
-    def skipped(self, parts: Sequence[str]) -> None:
-        """Take note of what is out of the policy's scope, before the decisions."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowRecord:
-    """One text that a policy on trial judged as well.
-
-    Args:
-        direction: Which way the text travels.
-        live: What was decided.
-        shadow: What the policy on trial would have decided.
-    """
-
-    direction: Direction
-    live: Verdict
-    shadow: Verdict
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -331,7 +280,7 @@ class Checker:
             return decide_skipped(policy, direction, model)
         try:
             async with asyncio.timeout(policy.timeout_ms / 1000):
-                ready = await self._ready(policy)
+                ready = await self.prepared(policy)
                 policy, model = ready.policy, ready.classifier.model_id
                 sample = Sample(segment.text, segment.role, segment.prompt, context, place)
                 cut = pieces(sample)
@@ -349,7 +298,8 @@ class Checker:
             return decide_failure(policy, direction, role, "failure", model, kind)
         return decide(policy, direction, role, scores, kind)
 
-    async def _ready(self, policy: Policy) -> Prepared:
+    async def prepared(self, policy: Policy) -> Prepared:
+        """Return a policy as it decides, with the classifier that scores for it."""
         ready = self._policies.known(policy)
         if ready is None:
             loop = asyncio.get_running_loop()

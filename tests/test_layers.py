@@ -17,6 +17,7 @@ RANKS = {
     "types": 0,
     "errors": 0,
     "taxonomy": 1,
+    "watch": 1,
     "policy": 1,
     "classifier": 2,
     "decide": 2,

@@ -12,7 +12,7 @@ from guardrail.audit.record import COLUMNS
 from guardrail.audit.seal import Sealer
 from guardrail.errors import SettingsError
 
-__all__ = ["opened", "write_jsonl", "write_parquet"]
+__all__ = ["opened", "write_jsonl", "write_lines", "write_parquet"]
 
 ROW_GROUP: Final = 10_000
 _INSTALL: Final = "Parquet needs the pyarrow package: pip install 'guardrail[parquet]'"
@@ -53,11 +53,27 @@ def write_jsonl(decisions: Iterable[Mapping[str, Any]], out: Path, sealer: Seale
     Raises:
         SettingsError: The file cannot be written.
     """
+    return write_lines((opened(found, sealer) for found in decisions), out)
+
+
+def write_lines(rows: Iterable[Mapping[str, Any]], out: Path) -> int:
+    """Write rows as JSONL.
+
+    Args:
+        rows: What to write.
+        out: The file, which is replaced.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        SettingsError: The file cannot be written.
+    """
     count = 0
     try:
         with out.open("w", encoding="utf-8") as lines:
-            for found in decisions:
-                lines.write(json.dumps(opened(found, sealer), ensure_ascii=False) + "\n")
+            for row in rows:
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
     except OSError as error:
         raise SettingsError(f"--out: {out}: {error.strerror or error}") from error

@@ -209,6 +209,69 @@ def prune_command(audit: str | None, audit_key_file: str | None, days: float, ro
         click.echo(f"{store.prune(before, max(rows, 0)):,} decisions removed")
 
 
+@audit_group.command("review")
+@database_options
+@click.option("--approve", multiple=True, metavar="ID", help="The decision was right.")
+@click.option("--overturn", multiple=True, metavar="ID", help="The decision was wrong.")
+@click.option("--by", "reviewer", help="Who says so.")
+@click.option("--note", default="", help="Why.")
+@click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 100_000))
+def review_command(
+    audit: str | None,
+    audit_key_file: str | None,
+    approve: tuple[str, ...],
+    overturn: tuple[str, ...],
+    reviewer: str | None,
+    note: str,
+    limit: int,
+) -> None:
+    """Show decisions that wait for a person, or answer some of them."""
+    from guardrail.audit.review import Answer, answer, waiting
+
+    said = [(one, Answer.APPROVE) for one in approve] + [(one, Answer.OVERTURN) for one in overturn]
+    if said and not reviewer:
+        raise click.UsageError("say --by NAME")
+    with _open(audit, audit_key_file) as (store, sealer):
+        for identity, what in said:
+            for label in answer(store, identity, what, reviewer or "", time.time(), note=note):
+                verb = "violates" if label["violates"] else "does not violate"
+                click.echo(f"{identity}  {what.value}: {verb} {label['category']}")
+        for found in [] if said else waiting(store, limit):
+            _show(found, sealer, as_json=False)
+
+
+@audit_group.command("labels")
+@database_options
+@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["policy", "train"]), default="policy",
+    show_default=True, help="Rows for policies (calibration:, tests:, fit) or for training.",
+)  # fmt: skip
+def labels_command(audit: str | None, audit_key_file: str | None, out: Path, form: str) -> None:
+    """Write what people have said in review as labelled texts, one JSON object a line."""
+    from guardrail.audit.export import write_lines
+    from guardrail.audit.review import policy_rows, training_rows
+
+    rows = training_rows if form == "train" else policy_rows
+    with _open(audit, audit_key_file) as (store, sealer):
+        count = write_lines(rows(store, sealer), out)
+        missing = _unreadable(store, sealer)
+    click.echo(f"{count:,} rows in {out}")
+    if missing:
+        click.secho(
+            f"{missing:,} reviewed decisions are left out: their text was not kept, or this key "
+            "does not open it",
+            fg="yellow", err=True,
+        )  # fmt: skip
+
+
+def _unreadable(store: Store, sealer: Sealer) -> int:
+    from guardrail.audit import Query
+
+    reviewed = store.every(Query(labelled=True))
+    return sum(not sealer.open(one["text"], str(one["text_form"])) for one in reviewed)
+
+
 @audit_group.command("key")
 def key_command() -> None:
     """Print a new key for hashed and encrypted texts; keep it apart from the database."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -16,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_command"]
 
-MAX_PIECES = 96
-"""Passes over the text; of a longer one neighbouring words are left out together."""
 SHOWN = 6
 
 
@@ -102,23 +97,9 @@ def _evidence(scores: Scores, text: str) -> None:
             click.echo(f"  {item.category}: {item.kind} {item.name} at {item.start}: {shown!r}")
 
 
-def pieces(text: str, most: int = MAX_PIECES) -> list[tuple[int, int]]:
-    """Cut a text into words, or runs of words, each with the space after it."""
-    starts = [m.start() for m in re.finditer(r"\S+", text)]
-    step = -(-len(starts) // most) if starts else 1
-    kept = starts[::step]
-    return list(zip(kept, [*kept[1:], len(text)], strict=True)) if kept else []
-
-
-def attribution(
-    classifier: Classifier, sample: Sample, whole: float, key: str, cuts: Sequence[tuple[int, int]]
-) -> list[float]:
-    """Return how far a probability falls when each piece is left out."""
-    without = [replace(sample, text=sample.text[:a] + sample.text[b:]) for a, b in cuts]
-    return [whole - (s.get(key) or 0.0) for s in classifier.score(without)]
-
-
 def _words(classifier: Classifier, sample: Sample, scores: Scores, key: str) -> None:
+    from guardrail.classifier.attribution import attribution, pieces
+
     cuts = pieces(sample.text)
     falls = attribution(classifier, sample, scores.get(key) or 0.0, key, cuts)
     top = max([*falls, 1e-9])

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from guardrail.cli import EXIT_BAD_FILE
+from guardrail.cli.admin_options import admin_address, admin_options, admin_settings
 from guardrail.cli.audit_options import audit_options, audit_settings
 from guardrail.cli.data import calibration_option
 from guardrail.cli.limits import limit_options, limits_from
@@ -96,6 +97,7 @@ __all__ = ["serve_command"]
 )
 @limit_options
 @audit_options
+@admin_options
 def serve_command(
     upstream: str,
     models: Path | None,
@@ -122,6 +124,9 @@ def serve_command(
     audit_days: float,
     audit_rows: int,
     audit_key_file: str | None,
+    admin_port: int | None,
+    admin_host: str,
+    admin_token: str | None,
     **limits: float,
 ) -> None:
     """Run the proxy in front of an LLM API.
@@ -162,6 +167,7 @@ def serve_command(
         reload_s=reload_s,
         models=load_models(models) if models else None,
         audit=audit_settings(audit, audit_key_file, audit_days, audit_rows),
+        admin=admin_settings(admin_port, admin_host, admin_token),
         allowed_upstreams=allow_upstream,
         keys=keys,
         limits=limits_from(limits),
@@ -176,6 +182,8 @@ def serve_command(
         click.echo(f"  policy   {loaded.identity}")
         click.echo(f"  model    {model}")
         click.echo(f"  audit    {settings.audit.place if settings.audit else 'none'}")
+        if settings.admin:
+            click.echo(f"  console  {admin_address(settings.admin, admin_token)}")
         if workers > 1:
             click.echo(f"  workers  {workers}")
         if passthrough:

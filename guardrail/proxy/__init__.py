@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from guardrail.proxy.limits import Limits
     from guardrail.proxy.server import make_app, serve
-    from guardrail.proxy.settings import Announce, Settings
+    from guardrail.proxy.settings import AdminSettings, Announce, Settings
 
-__all__ = ["Announce", "Limits", "Settings", "make_app", "serve"]
+__all__ = ["AdminSettings", "Announce", "Limits", "Settings", "make_app", "serve"]
 
 _HOMES: Final = MappingProxyType(
     {
+        "AdminSettings": "settings",
         "Announce": "settings",
         "Limits": "limits",
         "Settings": "settings",

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import web
 
 from guardrail.classifier.base import Classifier
 from guardrail.policy import Policy
+from guardrail.proxy.admin import admin_site
 from guardrail.proxy.app import Proxy
 from guardrail.proxy.connections import Connections, attend
 from guardrail.proxy.pulse import Pulse
@@ -130,7 +132,10 @@ async def run(
         max_field_size=limits.header_bytes,
     )
     await runner.setup()
+    admin = AsyncExitStack()
     try:
+        if settings.admin is not None:
+            await admin.enter_async_context(admin_site(settings.admin, proxy, shared=shared))
         server, connections = await listen(runner, settings, shared=shared)
         signals = (signal.SIGTERM, signal.SIGINT) if parent is None else (signal.SIGTERM,)
         _on_signals(loop, stopped, connections, proxy, signals)
@@ -145,6 +150,7 @@ async def run(
         await asyncio.sleep(limits.drain_delay_s)
         server.close()
     finally:
+        await admin.aclose()
         await runner.cleanup()
 
 

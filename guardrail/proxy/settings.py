@@ -15,10 +15,13 @@ from guardrail.proxy.limits import Limits
 from guardrail.proxy.models import Models
 from guardrail.wire.base import RefusalStyle
 
-__all__ = ["LITELLM", "Announce", "Settings"]
+__all__ = ["LITELLM", "AdminSettings", "Announce", "Settings"]
 
 LITELLM: Final = "litellm"
 """In place of an upstream's URL: every provider that LiteLLM knows."""
+
+
+MIN_TOKEN_CHARS: Final = 16
 
 
 class Announce(StrEnum):
@@ -27,6 +30,33 @@ class Announce(StrEnum):
     COMMENT = "comment"
     EVENT = "event"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Where the operator's side listens.
+
+    Args:
+        port: Port; 0 picks a free one.
+        token: What every request must carry.
+        host: Address; another than loopback should have TLS in front of it.
+
+    Raises:
+        SettingsError: The port or the token cannot be used.
+    """
+
+    port: int
+    token: str = field(repr=False)
+    host: str = "127.0.0.1"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise SettingsError(f"--admin-port: {self.port} is not between 0 and 65535")
+        if len(self.token) < MIN_TOKEN_CHARS or not self.token.isascii():
+            raise SettingsError(
+                f"GUARDRAIL_ADMIN_TOKEN: use {MIN_TOKEN_CHARS} ASCII characters or more; without "
+                "it a token is made at the start"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +79,7 @@ class Settings:
         read_timeout_s: Longest silence of the upstream.
         reload_s: Seconds between looks at the policy's files; 0 reloads only on SIGHUP.
         audit: Where decisions are recorded; None for no audit.
+        admin: Where the operator's console listens; None for no console.
         allowed_upstreams: Hosts, with or without a port, of which the upstream must be one;
             empty for any. For images and units whose users set the upstream.
         keys: File with the keys of the proxy itself; None asks for none.
@@ -72,6 +103,7 @@ class Settings:
     reload_s: float = 2.0
     models: Models | None = None
     audit: AuditSettings | None = None
+    admin: AdminSettings | None = None
     allowed_upstreams: tuple[str, ...] = ()
     keys: Path | None = None
     limits: Limits = field(default_factory=Limits)

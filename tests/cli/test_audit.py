@@ -17,8 +17,11 @@ from click.testing import CliRunner
 from guardrail.audit import AuditSettings, Query, Store
 from guardrail.audit.record import row_of
 from guardrail.audit.seal import Sealer, new_key
+from guardrail.classifier.labels import read_labels
 from guardrail.cli import EXIT_BAD_FILE, cli
+from guardrail.evaluate.rows import read_rows
 from guardrail.policy import parse_policy
+from guardrail.types import Action, Direction, Finding, Scores, Verdict
 from tests.audit.conftest import decision
 from tests.cli.test_serve import Upstream
 
@@ -114,6 +117,30 @@ def test_export_writes_parquet_that_others_read(run, tmp_path) -> None:
 def test_prune_removes_what_is_old(run) -> None:
     assert "3 decisions removed" in run("prune", "--rows", "2")
     assert "say --days or --rows" in run("prune", code=2)
+
+
+def test_review_lists_what_waits_and_its_answers_are_labels(run, tmp_path) -> None:
+    in_band = Finding("unsafe", Action.FLAG, 0.6, 0.5, review=True)
+    verdict = Verdict(Action.FLAG, Direction.INPUT, (in_band,), Scores({"unsafe": 0.6}))
+    plain = parse_policy(
+        "version: 1\nname: t\naudit: {text: plain}\ncategories: {unsafe: {flag: 0.5}}"
+    )
+    with Store.open(AuditSettings(f"sqlite:{tmp_path}/audit.db")) as store:
+        rows = [decision(n, "q", verdict=verdict, policy=plain, text=f"maybe {n}") for n in (1, 2)]
+        rows.append(decision(3, "q", verdict=verdict))
+        store.write([row_of(one, Sealer(None)) for one in rows])
+    assert run("review").count("review") == 3
+    assert "say --by" in run("review", "--approve", "q-1", code=2)
+    said = run("review", "--approve", "q-1", "--overturn", "q-2", "--approve", "q-3", "--by", "ada")
+    assert "q-1  approve: violates unsafe" in said
+    assert "q-2  overturn: does not violate unsafe" in said
+    assert run("review") == ""
+    for form, reader in (("policy", read_labels), ("train", read_rows)):
+        out = tmp_path / f"{form}.jsonl"
+        told = run("labels", "--out", str(out), "--format", form)
+        assert "2 rows" in told
+        assert "1 reviewed decisions are left out" in told
+        assert {row.text for row in reader(out)} == {"maybe 1", "maybe 2"}
 
 
 def test_a_database_that_is_not_there_is_one_clear_line() -> None:

@@ -8,8 +8,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from guardrail.classifier.attribution import attribution, pieces
 from guardrail.cli.policy import policy_group
-from guardrail.cli.policy_explain import attribution, pieces
 
 FRUIT = """version: 1
 name: fruit
