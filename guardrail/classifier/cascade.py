@@ -314,6 +314,11 @@ def _local(spec: GuardSpec, rubrics: Mapping[str, str], folder: Path) -> Judge:
         return LocalJudge(load_guard(guard, str(here) if path and here.exists() else path))
     name, is_lm = spec.model.removeprefix("hf:"), spec.model.startswith("hf:")
     beside = folder / name
+    where = str(beside) if beside.exists() else name
+    if spec.form:
+        from guardrail.classifier.guards import load_guard
+
+        return LocalJudge(load_guard(spec.form, where))
     if not is_lm and not name.endswith(".gguf"):
         from guardrail.classifier import load_classifier
 
@@ -321,7 +326,7 @@ def _local(spec: GuardSpec, rubrics: Mapping[str, str], folder: Path) -> Judge:
     from guardrail.classifier.answers import NO, YES
     from guardrail.classifier.promptable import LocalModel
 
-    model = LocalModel.load(str(beside) if beside.exists() else name)
+    model = LocalModel.load(where)
     model.require_chat_template()
     model.require_answers([YES, NO])
     return RubricJudge(model, rubrics, batch=LOCAL_BATCH, by_category=False)

@@ -75,6 +75,7 @@ class GuardSpec:
             and local models.
         model: The model's name at the endpoint, LiteLLM's name of it, or a local path.
         template: What a language model is shown.
+        form: Name of a published guard model, for one that runs here.
         api: Which endpoint is called.
         key_env: Name of the variable that holds the API key, or None.
         timeout_ms: Longest time for one answer, waiting and retries included.
@@ -93,6 +94,7 @@ class GuardSpec:
     url: str = ""
     model: str = ""
     template: GuardTemplate = GuardTemplate.RUBRIC
+    form: str = ""
     api: GuardApi = GuardApi.CHAT
     key_env: str | None = None
     timeout_ms: int = 2_000
@@ -158,6 +160,9 @@ _GUARD: Final[dict[str, Any]] = {
             GuardTemplate,
             "rubric: any instruct model is asked whether the text violates the category. "
             "llama_guard: a model whose own template asks, and that answers safe or unsafe.",
+        ),
+        "form": _string(
+            100, "Published guard model that a local one is, such as llama-guard-3-8b."
         ),
         "api": _one_of(GuardApi, "Which of OpenAI's endpoints is called."),
         "key_env": _string(200, "Name of the variable that holds the API key."),
@@ -227,9 +232,9 @@ _NEEDS: Final[Mapping[GuardKind, tuple[str, ...]]] = MappingProxyType(
 )
 _HAS_NO: Final[Mapping[GuardKind, tuple[str, ...]]] = MappingProxyType(
     {
-        GuardKind.OPENAI_LOGPROBS: ("votes",),
-        GuardKind.MODERATIONS: ("votes", "template", "api"),
-        GuardKind.LITELLM: ("template", "api"),
+        GuardKind.OPENAI_LOGPROBS: ("votes", "form"),
+        GuardKind.MODERATIONS: ("votes", "template", "form", "api"),
+        GuardKind.LITELLM: ("template", "form", "api"),
         GuardKind.LOCAL: ("votes", "template", "api", "url", "key_env", "retries"),
     }
 )

@@ -201,6 +201,8 @@ def test_another_bundle_serves_as_a_local_guard(tmp_path) -> None:
     texts = [Sample("I will kill you."), Sample("Good morning.")]
     bad, good = Guard(spec, judge).ask(texts, ["violent_crimes"])
     assert bad["violent_crimes"] > good["violent_crimes"]
+    with pytest.raises(SettingsError, match="did you mean llama-guard-3-8b"):
+        make_judge(replace(spec, form="llama-guard-8b"), {}, tmp_path)
     for name in ("nowhere", "nowhere.gguf", "hf:nowhere"):
         with pytest.raises(BundleError):
             make_judge(replace(spec, model=name), {}, tmp_path)
