@@ -18,11 +18,13 @@ from typing import Final
 
 from guardrail.classifier.base import Sample
 from guardrail.classifier.cascade import Guard, combine, settle
+from guardrail.classifier.prepare import Prepared
+from guardrail.decide import decide, undecided
 from guardrail.errors import CheckError
 from guardrail.policy import Rule
-from guardrail.types import Escalation, Scores
+from guardrail.types import Direction, Escalation, Scores, Verdict
 
-__all__ = ["Escalator"]
+__all__ = ["Escalator", "decide_now"]
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +155,7 @@ class Escalator:
             asked about. A question without an answer is on record with its reason.
         """
         wanted: list[tuple[int, Guard, tuple[str, ...]]] = []
-        by_guard: dict[str, list[Rule]] = {}
-        for rule in rules:
-            if rule.escalate is not None:
-                by_guard.setdefault(rule.escalate.guard, []).append(rule)
+        by_guard = _by_guard(rules)
         for number, piece in enumerate(scores):
             for name, own in by_guard.items():
                 keys = tuple(r.category for r in own if _in_band(r, piece))
@@ -189,14 +188,7 @@ class Escalator:
         except Exception as error:  # noqa: BLE001  (a guard is a plug-in: any fault is no answer)
             reason = "failure"
             log.error("guard '%s' failed: %s", guard.name, type(error).__name__)
-        seconds = self._clock() - started
-        found = []
-        for key in categories:
-            before = scores.categories[key]
-            after = combine(guard.spec.combine, before, answer[key]) if key in answer else None
-            model = guard.model_id if after is not None else ""
-            found.append(Escalation(key, guard.name, before, after, model, reason, seconds))
-        return found
+        return _record(guard, categories, scores, answer, reason, self._clock() - started)
 
     def _lane(self, guard: Guard) -> _Lane:
         lane = self._lanes.get(id(guard))
@@ -205,6 +197,62 @@ class Escalator:
             while len(self._lanes) > MAX_LANES:
                 self._lanes.pop(next(iter(self._lanes))).close()
         return lane
+
+
+def decide_now(ready: Prepared, direction: Direction, sample: Sample, scores: Scores) -> Verdict:
+    """Decide about one text in this thread, its guards asked where they have to be.
+
+    For tools that judge one text after another; what serves traffic uses `Escalator`.
+
+    Args:
+        ready: The policy with its guards.
+        direction: Which way the text travels.
+        sample: The text.
+        scores: What ``ready.classifier`` gave.
+
+    Returns:
+        The verdict.
+    """
+    rules = undecided(ready.policy, direction, sample.role, scores)
+    for name, own in _by_guard(rules).items():
+        guard, keys = ready.guards[name], tuple(rule.category for rule in own)
+        answer: Answer = {}
+        reason = ""
+        started = time.monotonic()
+        try:
+            guard.admit(sample)
+            answer = guard.ask([sample], keys)[0]
+        except CheckError as error:
+            reason = error.reason
+        seconds = time.monotonic() - started
+        scores = settle(scores, _record(guard, keys, scores, answer, reason, seconds))
+    return decide(ready.policy, direction, sample.role, scores)
+
+
+def _by_guard(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
+    found: dict[str, list[Rule]] = {}
+    for rule in rules:
+        if rule.escalate is not None:
+            found.setdefault(rule.escalate.guard, []).append(rule)
+    return found
+
+
+def _record(
+    guard: Guard,
+    categories: Sequence[str],
+    scores: Scores,
+    answer: Answer,
+    reason: str,
+    seconds: float,
+) -> list[Escalation]:
+    """Put what a guard was asked, and what it said, on record."""
+    found = []
+    for key in categories:
+        before = scores.categories[key]
+        after = combine(guard.spec.combine, before, answer[key]) if key in answer else None
+        model = guard.model_id if after is not None else ""
+        found.append(Escalation(key, guard.name, before, after, model, reason, seconds))
+    return found
 
 
 def _in_band(rule: Rule, scores: Scores) -> bool:

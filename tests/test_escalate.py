@@ -11,10 +11,21 @@ import pytest
 from guardrail.check import PIECE_CHARS, Checker
 from guardrail.classifier.base import Sample
 from guardrail.classifier.cascade import Guards
+from guardrail.classifier.prepare import PreparedPolicies
 from guardrail.errors import CheckError
-from guardrail.escalate import MAX_WAITING
+from guardrail.escalate import MAX_WAITING, decide_now
 from guardrail.policy import parse_policy
-from guardrail.types import Action, Channel, Direction, Outcome, Role, Scores, Segment, Stage
+from guardrail.types import (
+    Action,
+    Channel,
+    Direction,
+    Outcome,
+    Role,
+    Scores,
+    Segment,
+    Stage,
+    Verdict,
+)
 
 HEAD = "version: 1\nname: t\nnormalise: false\n"
 GUARD = "guards: {big: {kind: local, model: x, timeout_ms: 300, cache: 0%s}}\n"
@@ -210,3 +221,16 @@ async def test_a_cancelled_check_leaves_nothing_behind(marker, big) -> None:
         big.hold.set()
         verdict = await one.check(CLOSED, Direction.INPUT, segment("MEH"))
         assert verdict.action is Action.PASS
+
+
+def test_tools_that_judge_one_text_after_another_ask_the_guard_too(marker, big) -> None:
+    ready = PreparedPolicies(marker, Guards(lambda *_: big)).get(CLOSED)
+
+    def decided(text: str) -> Verdict:
+        sample = Sample(text, Role.USER)
+        return decide_now(ready, Direction.INPUT, sample, ready.classifier.score([sample])[0])
+
+    assert (decided("MEH").action, decided("MEH").stage) == (Action.PASS, Stage.GUARD)
+    assert decided("MEH WORSE").blocked
+    assert decided("MEH FAULT").findings[0].reason == "guard_rate_limited"
+    assert decided("BAD").stage is Stage.MODEL

@@ -34,8 +34,8 @@ def explain_command(
     """
     from guardrail.classifier import load_classifier
     from guardrail.classifier.base import Sample
-    from guardrail.classifier.prepare import prepare
-    from guardrail.decide import decide
+    from guardrail.classifier.prepare import PreparedPolicies
+    from guardrail.escalate import decide_now
     from guardrail.policy import load_policy
     from guardrail.types import Direction, Role
 
@@ -44,13 +44,16 @@ def explain_command(
         _meanings(loaded)
         return
     role = Role.ASSISTANT if direction == "output" else Role.USER
-    ready = prepare(loaded, load_classifier(bundle))
+    ready = PreparedPolicies(load_classifier(bundle)).get(loaded)
     sample = Sample(text, role, prompt)
     [scores] = ready.classifier.score([sample])
-    verdict = decide(ready.policy, Direction(direction), role, scores)
+    verdict = decide_now(ready, Direction(direction), sample, scores)
     colour = {"pass": "green", "flag": "yellow", "block": "red"}[verdict.action.value]
     click.secho(verdict.action.value.upper(), fg=colour, bold=True, nl=False)
     click.echo(f"  {ready.policy.identity}, {scores.model}")
+    for asked in verdict.scores.escalations:
+        said = f"said {asked.after:.3f}" if asked.after is not None else f"failed: {asked.reason}"
+        click.echo(f"  {asked.category} was {asked.before:.3f}; guard {asked.guard} {said}")
     key = _table(ready.policy, verdict)
     _evidence(scores, text)
     if key is not None:

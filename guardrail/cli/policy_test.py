@@ -68,13 +68,13 @@ def test_command(
     fitted without it. Exit code: 0 passed, 1 failed, 4 unusable file.
     """
     from guardrail.classifier import load_classifier
-    from guardrail.classifier.prepare import prepare
+    from guardrail.classifier.prepare import PreparedPolicies
     from guardrail.cli import EXIT_BLOCKED
     from guardrail.policy import load_policy
 
     loaded = load_policy(policy)
     model = load_classifier(bundle)
-    ready = prepare(loaded, model)
+    ready = PreparedPolicies(model).get(loaded)
     cases = [*_own_examples(ready, model), *_files(ready, data)]
     if not cases:
         raise click.UsageError(f"{policy} has no examples or tests; add some or give --data")
@@ -91,12 +91,12 @@ def test_command(
 
 
 def _judge(ready: Prepared, rows: Sequence[Labelled]) -> Iterator[Verdict]:
-    from guardrail.decide import decide
+    from guardrail.escalate import decide_now
 
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         for row, scores in zip(part, ready.classifier.score([r.sample for r in part]), strict=True):
-            yield decide(ready.policy, row.direction, row.role, scores)
+            yield decide_now(ready, row.direction, row.sample, scores)
 
 
 def _own_examples(ready: Prepared, model: object) -> Iterator[_Case]:
@@ -104,7 +104,7 @@ def _own_examples(ready: Prepared, model: object) -> Iterator[_Case]:
     from guardrail.classifier.heads import fit_policy
     from guardrail.classifier.labels import Labelled
     from guardrail.classifier.rubrics import Embedder
-    from guardrail.decide import decide
+    from guardrail.escalate import decide_now
     from guardrail.types import Direction, Role
 
     left_out: dict[str, list[float]] = {}
@@ -120,7 +120,7 @@ def _own_examples(ready: Prepared, model: object) -> Iterator[_Case]:
         chances: Sequence[float | None] = left_out.get(rule.category) or [None] * len(rows)
         for row, scores, chance in zip(rows, scored, chances, strict=True):
             seen = _without_itself(scores, rule.category, chance)
-            verdict = decide(ready.policy, row.direction, row.role, seen)
+            verdict = decide_now(ready, row.direction, row.sample, seen)
             yield _Case(row, "examples", verdict, _as_expected(row, verdict))
 
 
@@ -222,12 +222,13 @@ def diff_command(
     from collections import Counter
 
     from guardrail.classifier import load_classifier
-    from guardrail.classifier.prepare import prepare
+    from guardrail.classifier.prepare import PreparedPolicies
     from guardrail.cli import EXIT_BLOCKED
     from guardrail.policy import load_policy
 
     model = load_classifier(bundle)
-    sides = [prepare(load_policy(name), model) for name in (before, after)]
+    prepared = PreparedPolicies(model)
+    sides = [prepared.get(load_policy(name)) for name in (before, after)]
     rows = [row for name in data for row in _texts(name)]
     pairs = list(zip(rows, *(_judge(side, rows) for side in sides), strict=True))
     counts = Counter((a.action.value, b.action.value) for _, a, b in pairs)
