@@ -101,6 +101,11 @@ class EncoderClassifier:
         """The bundle that it runs."""
         return self._bundle
 
+    @property
+    def reads_streams(self) -> bool:
+        """Whether the bundle's graph takes a cache, so that a stream's tokens are read once."""
+        return self._reader is not None
+
     def score(self, samples: Sequence[Sample]) -> list[Scores]:
         """Score a batch; see `Classifier.score`.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from guardrail.classifier import Classifier, load_classifier
-from guardrail.classifier.base import Sample
+from guardrail.classifier.base import Place, Sample, Stream
 from guardrail.classifier.bundle import Bundle, seal
-from guardrail.classifier.encoder import EncoderClassifier
+from guardrail.classifier.encoder import EncoderClassifier, Limits
 from guardrail.errors import BundleError
 from guardrail.taxonomy import KEYS
 from guardrail.types import UNSAFE, Role
@@ -95,7 +96,8 @@ def test_order_and_batch_mates_hardly_matter(embedded: EncoderClassifier) -> Non
     for text, scores in zip(texts, together, strict=True):
         alone = embedded.score([Sample(text, Role.USER)])[0]
         gap = max(abs(alone.categories[k] - scores.categories[k]) for k in KEYS)
-        assert gap < 0.1  # activation scales depend on the batch
+        # A graph without a cache is of the time when activation scales depended on the batch.
+        assert gap < (1e-3 if embedded.reads_streams else 0.1)
 
 
 def test_harm_at_the_end_of_a_long_text_is_found(embedded: EncoderClassifier) -> None:
@@ -166,3 +168,62 @@ def test_it_logs_what_runs_it_and_no_text(caplog: pytest.LogCaptureFixture) -> N
 
 def test_embeddings_of_no_texts_are_empty(embedded: EncoderClassifier) -> None:
     assert embedded.embed([]).shape == (0, 384)
+
+
+CALM = "The committee met on Tuesday to talk about the new library hours, and all were content. "
+THREAT = "I will kill you and your whole family tonight, and nobody will ever find you. "
+
+
+def parts(text: str, size: int = 90) -> list[Sample]:
+    """A text as parts of a stream, each with the context that a guard gives."""
+    stream = Stream()
+    return [
+        Sample(
+            text[n : n + size],
+            Role.ASSISTANT,
+            "Tell me a story.",
+            text[max(0, n - 112) : n],
+            Place(stream, n),
+        )
+        for n in range(0, len(text), size)
+    ]
+
+
+@pytest.fixture
+def reader(embedded: EncoderClassifier) -> EncoderClassifier:
+    if not embedded.reads_streams:
+        pytest.skip("the embedded bundle's graph takes no cache")
+    return embedded
+
+
+def test_a_threat_in_a_stream_is_found_when_it_comes(reader: EncoderClassifier) -> None:
+    chances = [s.categories[UNSAFE] for s in reader.score(parts(CALM * 2 + THREAT + CALM))]
+    assert max(chances[:1]) < 0.2
+    assert max(chances) > chances[0] + 0.3
+
+
+def test_a_stream_costs_little_more_than_its_tokens(reader: EncoderClassifier) -> None:
+    text = CALM * 12
+    whole = reader.score([Sample(text)])[0].coverage.tokens
+    scores = reader.score(parts(text))
+    assert sum(s.coverage.tokens for s in scores) < 1.4 * whole
+    windows = reader.score([replace(part, place=None) for part in parts(text)])
+    assert sum(s.coverage.tokens for s in windows) > 2 * whole
+
+
+def test_streams_that_come_together_are_judged_as_if_each_came_alone(
+    reader: EncoderClassifier,
+) -> None:
+    texts = [CALM * 4, THREAT + CALM * 3, CALM + THREAT * 2 + CALM]
+    alone = [[reader.score([part])[0] for part in parts(text)] for text in texts]
+    mixed = [reader.score(batch) for batch in zip(*map(parts, texts), strict=False)]
+    for number, one in enumerate(alone):
+        for single, batch in zip(one, mixed, strict=False):
+            assert single == batch[number]
+
+
+def test_a_stream_that_finds_no_room_is_judged_all_the_same(reader: EncoderClassifier) -> None:
+    small = EncoderClassifier(Bundle.open(), threads=1, limits=Limits(stream_bytes=1))
+    one, two = parts(CALM + THREAT), parts(CALM * 2)
+    found = [small.score([a, b]) for a, b in zip(one, two, strict=False)]
+    assert max(a.categories[UNSAFE] for a, _ in found) > 0.3
