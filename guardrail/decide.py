@@ -277,7 +277,8 @@ def _apply(rule: Rule, scores: Scores) -> Finding | None:
     if probability is None:
         return None
     in_band = rule.review is not None and rule.review.low <= probability < rule.review.high
-    stage, guard, reason = _source(rule.category, scores)
+    abstains = rule.abstain is not None and rule.abstain.holds(probability)
+    stage, guard, reason = _source(rule.category, scores, abstains=abstains)
     for action, threshold in ((Action.BLOCK, rule.block), (Action.FLAG, rule.flag)):
         if threshold is not None and probability >= threshold:
             allowed = min(action, rule.action, key=lambda a: a.severity)
@@ -288,18 +289,27 @@ def _apply(rule: Rule, scores: Scores) -> Finding | None:
             return None
     if in_band and rule.review is not None:
         return Finding(
-            rule.category, Action.PASS, probability, rule.review.low, "review", True, stage, guard
+            rule.category,
+            Action.PASS,
+            probability,
+            rule.review.low,
+            "abstain" if reason == "abstain" else "review",
+            True,
+            stage,
+            guard,
         )
     return None
 
 
-def _source(category: str, scores: Scores) -> tuple[Stage, str, str]:
+def _source(category: str, scores: Scores, *, abstains: bool = False) -> tuple[Stage, str, str]:
     """Return who settled a category's probability, the guard if one did, and the reason."""
     for asked in scores.escalations:
         if asked.category == category and asked.after is not None:
             return Stage.GUARD, asked.guard, "threshold"
     kind = next((e.kind for e in scores.evidence if e.category == category), None)
-    return (Stage.RULES, "", kind) if kind else (Stage.MODEL, "", "threshold")
+    if kind:
+        return Stage.RULES, "", kind
+    return Stage.MODEL, "", "abstain" if abstains else "threshold"
 
 
 def _failures(rules: Iterable[Rule], reason: str, guard: str = "") -> list[Finding]:

@@ -272,7 +272,7 @@ class Finding:
         action: What its rule asks for.
         probability: Calibrated probability; None where the check failed.
         threshold: The threshold that was crossed; None where the check failed.
-        reason: ``threshold``, ``pattern``, ``failure``, ``timeout``, ``overload`` …
+        reason: ``threshold``, ``abstain``, ``pattern``, ``failure``, ``timeout``, ``overload`` …
         review: Whether the probability lies in the rule's review band.
         stage: Who settled it.
         guard: The guard that did, by its name in the policy; empty where none did.

@@ -12,12 +12,14 @@ from typing import Final
 
 import numpy as np
 
+from guardrail.classifier.abstain import Abstention, abstention, with_abstention
 from guardrail.classifier.base import Classifier
 from guardrail.classifier.cascade import Guard, Guards
 from guardrail.classifier.compose import for_policy
 from guardrail.classifier.heads import HeadStore
 from guardrail.classifier.labels import Labelled, read_labels
 from guardrail.classifier.normalise import NormalisingClassifier
+from guardrail.classifier.recalibrated import RecalibratedClassifier
 from guardrail.classifier.rubrics import Backdrop, Embedder, fit_head
 from guardrail.classifier.targets import Resolved, Scored, Unsupported, read_scores, resolve
 from guardrail.errors import PolicyError
@@ -37,12 +39,14 @@ class Prepared:
         classifier: What scores all that it asks for.
         targets: How its targets were resolved.
         guards: The guards that its rules escalate to, by name.
+        abstentions: Where the model abstains, by its rules.
     """
 
     policy: Policy
     classifier: Classifier
     targets: tuple[Resolved, ...] = ()
     guards: Mapping[str, Guard] = field(default_factory=dict)
+    abstentions: tuple[Abstention, ...] = ()
 
 
 def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None) -> Prepared:
@@ -63,23 +67,29 @@ def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None
         DataError: The policy's own labels cannot be read.
     """
     classifier = for_policy(policy, model, store=store)
-    wanting = [rule for rule in policy.rules if rule.flag_target or rule.block_target]
-    if not wanting:
+    if all(rule.resolved for rule in policy.rules):
         return Prepared(policy, classifier)
     data = _Data(policy, model, classifier)
     found: list[Resolved] = []
+    unsure: list[Abstention] = []
     rules = []
     for rule in policy.rules:
-        resolved = _resolve(rule, data, policy) if rule in wanting else []
+        resolved = _resolve(rule, data, policy)
         found += resolved
-        rules.append(_with(rule, resolved, policy))
-    digest = "".join([policy.content_hash, *(f"{r.level}{r.threshold!r}" for r in found)])
-    settled = replace(
+        settled = _with(rule, resolved, policy)
+        abstains = _abstention(rule, data, policy)
+        if abstains is not None:
+            unsure.append(abstains)
+            settled = with_abstention(settled, abstains.abstain)
+        rules.append(settled)
+    ends = [end for one in unsure for end in (one.low, one.high)]
+    digest = "".join([policy.content_hash, *(f"{r.level}{r.threshold!r}" for r in (*found, *ends))])
+    ready = replace(
         policy,
         rules=tuple(rules),
         content_hash=hashlib.sha256(digest.encode("utf-8")).hexdigest(),
     )
-    return Prepared(settled, classifier, tuple(found))
+    return Prepared(ready, classifier, tuple(found), abstentions=tuple(unsure))
 
 
 def _resolve(rule: Rule, data: _Data, policy: Policy) -> list[Resolved]:
@@ -92,6 +102,16 @@ def _resolve(rule: Rule, data: _Data, policy: Policy) -> list[Resolved]:
         ]
     except Unsupported as refusal:
         raise PolicyError(f"'{rule.category}': {refusal}", file=policy.file) from refusal
+
+
+def _abstention(rule: Rule, data: _Data, policy: Policy) -> Abstention | None:
+    if rule.abstain is None or rule.abstain.resolved:
+        return None
+    try:
+        return abstention(rule.category, rule.abstain, data.of(rule))
+    except Unsupported as refusal:
+        text = f"'{rule.category}': to abstain at confidence {rule.abstain.confidence:g}: {refusal}"
+        raise PolicyError(text, file=policy.file) from refusal
 
 
 def _with(rule: Rule, resolved: Iterable[Resolved], policy: Policy) -> Rule:
@@ -119,7 +139,7 @@ class _Data:
             self._rows = read_labels(folder / policy.calibration)
             self._source = policy.calibration
         self._chances: list[dict[str, float]] | None = None
-        self._kept: dict[str, Scored] | None = None
+        self._kept: Mapping[str, Scored] | None = None
 
     def of(self, rule: Rule) -> Scored:
         """Return the author's labels where there are any, else what comes with the model."""
@@ -128,10 +148,16 @@ class _Data:
         if rule.rubric:
             return self._examples(rule)
         if self._kept is None:
-            bundle = getattr(self._model, "bundle", None)
-            self._kept = read_scores(bundle.folder) if bundle is not None else {}
+            self._kept = self._of_model()
         empty = Scored(np.zeros(0), np.zeros(0), "no data")
         return self._kept.get(rule.category, empty)
+
+    def _of_model(self) -> Mapping[str, Scored]:
+        """Return what comes with the model: of a recalibrated one, the operator's own labels."""
+        if isinstance(self._model, RecalibratedClassifier):
+            return self._model.recalibration.scores
+        bundle = getattr(self._model, "bundle", None)
+        return read_scores(bundle.folder) if bundle is not None else {}
 
     def _own(self, category: str) -> Scored:
         if self._chances is None:

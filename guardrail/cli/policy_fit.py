@@ -42,11 +42,22 @@ def fit_command(policy: str, bundle: str | None) -> None:
     where = f"kept in {store.folder}" if kept and all(kept) else "not kept"
     count = f"{len(fits)} rubric{'s' if len(fits) != 1 else ''}"
     click.echo(f"{count} fitted in {seconds:.2f} s, {where if fits else 'nothing to keep'}")
-    for found in prepare(loaded, model, store=store).targets:
+    ready = prepare(loaded, model, store=store)
+    for found in ready.targets:
         click.echo(
             f"{found.category}: {found.level} from {found.threshold:.4f} meets {found.target}: "
             f"observed {found.estimate:.3f}, guaranteed {found.bound:.3f}, from "
             f"{found.positives:,} violating and {found.negatives:,} other texts ({found.source})"
+        )
+
+    for one in ready.abstentions:
+        band = f"[{one.low.threshold:.4f}, {one.high.threshold:.4f})"
+        never = one.low.threshold >= one.high.threshold
+        click.echo(
+            f"{one.category}: abstains {'never' if never else f'in {band}'} at confidence "
+            f"{one.abstain.confidence:g}, on {one.violating:.1%} of {one.low.positives:,} "
+            f"violating and {one.others:.1%} of {one.low.negatives:,} other texts "
+            f"({one.low.source}); then {one.abstain.action}"
         )
 
 

@@ -4,6 +4,7 @@ Owns the policy language: its types (`types`), its JSON Schema (`schema`), the l
 and what can be said of a policy without a model (`lint`). It knows neither models nor HTTP.
 """
 
+from guardrail.policy.abstain import Abstain, OnAbstain
 from guardrail.policy.guards import (
     Combine,
     Escalate,
@@ -36,6 +37,7 @@ from guardrail.policy.types import (
 
 __all__ = [
     "SCHEMA",
+    "Abstain",
     "AuditPolicy",
     "AuditText",
     "Combine",
@@ -51,6 +53,7 @@ __all__ = [
     "Matchers",
     "Measure",
     "Mode",
+    "OnAbstain",
     "Override",
     "Policy",
     "Review",

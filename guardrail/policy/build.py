@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from guardrail.policy.abstain import build_abstain
 from guardrail.policy.guards import GuardSpec, build_escalate, build_guards
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
@@ -153,6 +154,7 @@ def _rule(
         examples=Examples(tuple(examples.get("violates", ())), tuple(examples.get("allowed", ()))),
         matchers=_matchers(body, where, problem),
         escalate=build_escalate(body, guards, (*where, "escalate"), problem),
+        abstain=build_abstain(body, guards, (*where, "abstain"), problem),
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "GuardTemplate",
     "build_escalate",
     "build_guards",
+    "guard_named",
 ]
 
 Problem = Callable[[Sequence[str | int], str], Exception]
@@ -336,8 +337,25 @@ def build_escalate(
         raise problem(
             (*where, "band"), f"the band [{low}, {high}) is empty; the low end comes first"
         )
-    if guard not in guards:
-        near = difflib.get_close_matches(guard, guards, 1, 0.6)
-        hint = f"did you mean '{near[0]}'?" if near else "name it under 'guards:'"
-        raise problem((*where, "guard"), f"no guard is called '{guard[:64]}'; {hint}")
+    guard_named(guard, guards, (*where, "guard"), problem)
     return Escalate(low, high, guard)
+
+
+def guard_named(
+    name: str, guards: Mapping[str, GuardSpec], where: Sequence[str | int], problem: Problem
+) -> None:
+    """Refuse the name of a guard that the policy does not have.
+
+    Args:
+        name: The name.
+        guards: The policy's guards.
+        where: Path of the name.
+        problem: Called with a path and a message.
+
+    Raises:
+        Exception: What ``problem`` makes.
+    """
+    if name not in guards:
+        near = difflib.get_close_matches(name, guards, 1, 0.6)
+        hint = f"did you mean '{near[0]}'?" if near else "name it under 'guards:'"
+        raise problem(where, f"no guard is called '{name[:64]}'; {hint}")

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from guardrail.policy.abstain import OnAbstain
 from guardrail.policy.guards import GuardKind
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
@@ -64,7 +65,8 @@ def lint(policy: Policy) -> tuple[Remark, ...]:
 
 def _reach(rule: Rule) -> Iterator[str]:
     """Find thresholds that nothing can reach, or everything does."""
-    if rule.action is Action.PASS and rule.review is None:
+    asks = rule.abstain is not None and rule.abstain.action is OnAbstain.REVIEW
+    if rule.action is Action.PASS and rule.review is None and not asks:
         yield "'action: pass' without a 'review:' band does nothing; remove the rule"
     if rule.action is Action.FLAG and (rule.block is not None or rule.block_target):
         yield "'block:' has no effect under 'action: flag'; remove one of them"
@@ -96,6 +98,7 @@ def _bands(rule: Rule) -> Iterator[str]:
 def _guards(policy: Policy) -> Iterator[Remark]:
     """Find guards that nobody asks, and those whose numbers are no probabilities yet."""
     used = {rule.escalate.guard for rule in policy.rules if rule.escalate}
+    used |= {rule.abstain.guard for rule in policy.rules if rule.abstain}
     for name, spec in policy.guards.items():
         place = f"guards.{name}"
         if name not in used:

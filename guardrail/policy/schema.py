@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from guardrail.policy.abstain import ABSTAIN_SCHEMA
 from guardrail.policy.guards import ESCALATE_SCHEMA, GUARDS_SCHEMA
 from guardrail.policy.types import (
     AuditText,
@@ -122,6 +123,7 @@ _RULE = _object(
             "description": "[low, high): a person is asked for probabilities in this band.",
         },
         "escalate": ESCALATE_SCHEMA,
+        "abstain": ABSTAIN_SCHEMA,
         "failure": _FAILURE,
         "message": {**_MESSAGE, "description": "Text for the user when this rule blocks."},
         "rubric": {

@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
 
+from guardrail.policy.abstain import Abstain
 from guardrail.policy.guards import Escalate, GuardSpec
 from guardrail.types import Action, ChannelKind, Direction, Role
 
@@ -244,6 +245,7 @@ class Rule:
         examples: Texts that show it.
         matchers: What puts a text into it by shape.
         escalate: When a bigger guard is asked, or None.
+        abstain: What it does where the model is not sure enough to say either, or None.
     """
 
     category: str
@@ -263,12 +265,15 @@ class Rule:
     examples: Examples = Examples()
     matchers: Matchers = Matchers()
     escalate: Escalate | None = None
+    abstain: Abstain | None = None
 
     @property
     def resolved(self) -> bool:
-        """Whether every threshold that was given as a target is a probability by now."""
-        return (self.flag_target is None or self.flag is not None) and (
-            self.block_target is None or self.block is not None
+        """Whether all that was given as a target is a probability by now."""
+        return (
+            (self.flag_target is None or self.flag is not None)
+            and (self.block_target is None or self.block is not None)
+            and (self.abstain is None or self.abstain.resolved)
         )
 
     @property
