@@ -32,10 +32,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     defaults = Limits()
     for name, text in reversed(HELP):
         default = getattr(defaults, name)
-        flag = name.replace("_", "-") if name.startswith("drain") else f"max-{name}"
         option = click.option(
-            f"--{flag.replace('_', '-')}",
-            name,
+            f"--{_parameter(name).replace('_', '-')}",
             default=default,
             show_default=True,
             type=type(default),
@@ -57,4 +55,8 @@ def limits_from(options: dict[str, Any]) -> Limits:
     Raises:
         SettingsError: A value that cannot be used.
     """
-    return Limits(**{name: options[name] for name, _ in HELP})
+    return Limits(**{name: options[_parameter(name)] for name, _ in HELP})
+
+
+def _parameter(name: str) -> str:
+    return name if name.startswith("drain") else f"max_{name}"

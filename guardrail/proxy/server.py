@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -120,6 +121,7 @@ async def run(
     Raises:
         OSError: The address cannot be listened on.
     """
+    _allow_files()
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     proxy, limits = app[PROXY], settings.limits
     runner = web.AppRunner(
@@ -202,3 +204,14 @@ def _on_signals(
     for number in signals:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _allow_files() -> None:
+    """Raise the soft limit on open files to the hard one: each stream takes two connections."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this system
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
