@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,8 @@ __all__ = ["NO", "YES", "AnswerModel", "Answers", "Prompt", "defang"]
 YES: Final = ("yes", "Yes", "YES", " yes", " Yes")
 NO: Final = ("no", "No", "NO", " no", " No")
 """Spellings of the two answers; their probabilities are summed."""
+
+PASSES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,19 @@ def defang(text: str, markers: Iterable[str]) -> str:
     Returns:
         The text without any of the markers.
     """
-    known = sorted((m for m in markers if len(m) > 1 and not m.isspace()), key=len, reverse=True)
-    if not known:
+    pattern = _pattern(tuple(markers))
+    if pattern is None:
         return text
-    pattern = re.compile("|".join(map(re.escape, known)))
-    while (found := pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)) != text:
-        text = found  # a broken marker may complete another; each turn shortens what is left
-    return text
+    for _ in range(PASSES):  # a broken marker may complete another
+        broken = pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
+        if broken == text:
+            return text
+        text = broken
+    return pattern.sub(" ", text)
+
+
+@lru_cache(64)
+def _pattern(markers: tuple[str, ...]) -> re.Pattern[str] | None:
+    # A marker that begins with space would come back from being broken.
+    known = sorted({m.strip() for m in markers if len(m.strip()) > 1}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, known))) if known else None

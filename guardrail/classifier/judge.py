@@ -101,7 +101,7 @@ class PromptableJudge:
         from guardrail.classifier.local import Dtype
         from guardrail.classifier.promptable import LocalModel
 
-        model = LocalModel.load(where, dtype=Dtype(dtype), device=device)
+        model = LocalModel.load(where, dtype=Dtype.of(dtype), device=device)
         model.require_chat_template()
         model.require_answers([YES, NO])
         scalings = load_scalings(calibration, model.model_id) if calibration else {}

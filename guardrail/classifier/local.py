@@ -36,6 +36,19 @@ class Dtype(StrEnum):
     BF16 = "bf16"
     INT8 = "int8"
 
+    @classmethod
+    def of(cls, name: str) -> Dtype:
+        """Return the format of a name.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        try:
+            return cls(name)
+        except ValueError as error:
+            known = ", ".join(cls)
+            raise SettingsError(f"dtype {name[:40]!r} is unknown; known are {known}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:

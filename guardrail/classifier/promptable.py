@@ -24,6 +24,9 @@ __all__ = ["LocalModel"]
 WORTH_SHARING = 16
 """Fewest common tokens for which a pass of their own is cheaper than repeating them."""
 
+MAX_TREES = 256
+"""Sets of answers that are remembered, by the end of the prompt that they follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -203,6 +206,8 @@ class LocalModel:
         tail = text[-40:]
         key = (tail, tuple(map(tuple, options)))
         if key not in self._trees:
+            if len(self._trees) >= MAX_TREES:
+                self._trees.clear()
             self._trees[key] = self._grow(tail, options)
         return self._trees[key]
 

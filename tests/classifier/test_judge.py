@@ -88,6 +88,13 @@ def test_broken_markers_do_not_complete_one_another() -> None:
     assert defang("plain", ()) == "plain"
 
 
+@pytest.mark.parametrize("markers", [(" xy",), ("<<<", "< <"), ("ab", "a b", "a  b"), ("aa",)])
+def test_hostile_text_is_broken_up_in_bounded_time(markers: tuple[str, ...]) -> None:
+    for text in ("<" * 5000, "ab" * 3000, " xy" * 2000, "a" * 5000):
+        found = defang(text, markers)
+        assert not any(m.strip() in found for m in markers)
+
+
 def test_a_text_too_long_for_the_model_counts_as_not_covered(echo: Echo) -> None:
     judge = PromptableJudge(echo, (RUBRICS["safety"],))
     long, short = judge.score([Sample("a" * 30_000, prompt="b" * 30_000), Sample("a")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,19 @@ def test_smaller_numbers_answer_nearly_the_same(folder: Path, model: LocalModel,
     assert np.abs(found - model.answers(ASKED, [YES, NO]).logprobs).max() < 0.7
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_export_answers_the_same(folder: Path, model: LocalModel, tmp_path: Path) -> None:
+    exporters = pytest.importorskip("optimum.exporters.onnx", reason="needs guardrail[guards]")
+    exporters.main_export(str(folder), tmp_path, task="text-generation-with-past", device="cpu")
+    exported = LocalModel.load(str(tmp_path))
+    assert exported.model_id.endswith("-onnx")
+    for asked in (ASKED, ASKED[:1]):
+        found = exported.answers(asked, [YES, NO]).logprobs
+        assert np.allclose(found, model.answers(asked, [YES, NO]).logprobs, atol=1e-4)
+    with pytest.raises(SettingsError, match="leave out the dtype"):
+        LocalModel.load(str(tmp_path), dtype=Dtype.INT8)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"neither a folder, a .gguf file nor a model in the"):
         LocalModel.load("some/model-that-is-not-cached")
@@ -176,6 +190,17 @@ def test_a_model_without_a_chat_template_is_no_judge(folder: Path, tmp_path: Pat
     plain = LocalModel.load(str(save_model(tmp_path, "LlamaForCausalLM", "LlamaConfig")))
     with pytest.raises(BundleError, match="has no chat template"):
         plain.require_chat_template()
+
+
+def test_without_the_packages_the_install_line_is_said(folder: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BundleError, match=r"pip install 'guardrail\[guards\]'"):
+        LocalModel.load(str(folder))
+
+
+def test_a_number_format_that_is_none_is_refused() -> None:
+    with pytest.raises(SettingsError, match="known are auto, fp32, bf16, int8"):
+        Dtype.of("fp4")
 
 
 def test_devices_that_are_not_here_are_refused(folder: Path) -> None:

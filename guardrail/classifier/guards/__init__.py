@@ -84,7 +84,9 @@ def load_guard(
         return SequenceGuard(form, load_sequence(where, device, form.model_types))
     from guardrail.classifier.promptable import LocalModel
 
-    model = LocalModel.load(where, dtype=Dtype(dtype), device=device, model_types=form.model_types)
+    model = LocalModel.load(
+        where, dtype=Dtype.of(dtype), device=device, model_types=form.model_types
+    )
     for template in (form.user, form.reply):
         shown = template.text.format(prompt="", text="", labels="", label="")
         model.require_answers(_verdicts(form), shown[-40:] + template.prefill)

@@ -15,7 +15,7 @@ from guardrail.classifier.base import Sample
 from guardrail.classifier.guards import GUARDS, load_guard
 from guardrail.errors import BundleError
 from guardrail.types import UNSAFE, Role
-from tests.classifier.tiny import save_model, save_tokenizer, tiny_llama
+from tests.classifier.tiny import SMALL, save_model, save_tokenizer, tiny_llama
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -26,11 +26,28 @@ SAMPLES = [
 ]
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama-guard-3-8b": ("LlamaForCausalLM", "LlamaConfig", {}),
-    "llama-guard-3-1b": ("LlamaForCausalLM", "LlamaConfig", {}),
     "llama-guard-4": (
-        "Llama4ForCausalLM",
-        "Llama4TextConfig",
-        {"num_local_experts": 1, "moe_layers": [], "intermediate_size_mlp": 48, "head_dim": 8},
+        "Llama4ForConditionalGeneration",
+        "Llama4Config",
+        {
+            "text_config": {
+                **SMALL,
+                "num_local_experts": 1,
+                "moe_layers": [],
+                "intermediate_size_mlp": 48,
+                "head_dim": 8,
+            },
+            "vision_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 4,
+                "intermediate_size": 128,
+                "image_size": 28,
+                "vision_output_dim": 32,
+                "projector_input_dim": 32,
+                "projector_output_dim": 32,
+            },
+        },
     ),
     "shieldgemma": ("Gemma2ForCausalLM", "Gemma2Config", {"head_dim": 8}),
     "granite-guardian": ("GraniteForCausalLM", "GraniteConfig", {}),
@@ -58,11 +75,10 @@ def test_a_guard_scores_a_batch_as_it_scores_one(name: str, tmp_path: Path) -> N
         assert all(0 <= p <= 1 for p in scores.categories.values())
         assert scores.model.startswith(f"{name}:{tmp_path.name}@")
         assert not scores.coverage.truncated
-        (alone,) = guard.score([sample])
-        assert list(alone.categories) == list(scores.categories)
-        assert np.allclose(
-            list(alone.categories.values()), list(scores.categories.values()), atol=1e-3
-        )
+    (alone,) = guard.score(SAMPLES[1:2])
+    batched = together[1].categories
+    assert list(alone.categories) == list(batched)
+    assert np.allclose(list(alone.categories.values()), list(batched.values()), atol=1e-3)
 
 
 def test_prompt_guard_runs_on_a_deberta(tmp_path: Path) -> None:
