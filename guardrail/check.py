@@ -303,7 +303,9 @@ class Checker:
         ready = self._policies.known(policy)
         if ready is None:
             loop = asyncio.get_running_loop()
-            ready = await loop.run_in_executor(None, self._policies.get, policy)
+            # In the middle of traffic a guard that is down is a failed check, not a bad policy.
+            get = partial(self._policies.get, policy, probe=False)
+            ready = await loop.run_in_executor(None, get)
         return ready
 
     async def _score(

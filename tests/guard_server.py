@@ -69,7 +69,7 @@ def text_of(body: Any) -> str:
 
 
 @contextmanager
-def guard_server(answer: Callable[[str, Any], Reply]) -> Iterator[GuardServer]:
+def guard_server(answer: Callable[[str, Any], Reply], port: int = 0) -> Iterator[GuardServer]:
     """Run an endpoint."""
     server = GuardServer(answer)
 
@@ -85,7 +85,7 @@ def guard_server(answer: Callable[[str, Any], Reply]) -> Iterator[GuardServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     http.daemon_threads = True
     server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ from guardrail.types import (
     Stage,
     Verdict,
 )
+from tests.guard_server import guard_server
 
 HEAD = "version: 1\nname: t\nnormalise: false\n"
 GUARD = "guards: {big: {kind: local, model: x, timeout_ms: 300, cache: 0%s}}\n"
@@ -234,3 +236,18 @@ def test_tools_that_judge_one_text_after_another_ask_the_guard_too(marker, big) 
     assert decided("MEH WORSE").blocked
     assert decided("MEH FAULT").findings[0].reason == "guard_rate_limited"
     assert decided("BAD").stage is Stage.MODEL
+
+
+async def test_a_guard_that_is_down_at_the_first_check_is_asked_again_at_the_next(marker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    text = f"guards: {{big: {{kind: moderations, url: 'http://127.0.0.1:{port}/v1'}}}}\n"
+    policy = parse_policy(HEAD + text + f"categories: {{unsafe: {{block: 0.6, {BAND}}}}}")
+    async with Checker(marker) as one:
+        down = await one.check(policy, Direction.INPUT, segment("MEH"))
+        assert down.findings[0].reason == "guard_unavailable"
+        reply = {"results": [{"category_scores": {"hate": 0.1}}]}
+        with guard_server(lambda *_: (200, reply, {}), port):
+            up = await one.check(policy, Direction.INPUT, segment("MEH"))
+        assert (up.action, up.stage) == (Action.PASS, Stage.GUARD)
+        assert (await one.check(policy, Direction.INPUT, segment("fine"))).action is Action.PASS

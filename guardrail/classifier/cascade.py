@@ -360,11 +360,12 @@ class Guards:
         self._known: OrderedDict[str, Guard] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, policy: Policy) -> dict[str, Guard]:
+    def of(self, policy: Policy, *, probe: bool = True) -> dict[str, Guard]:
         """Return the guards that a policy's rules escalate to, made and probed where they are new.
 
         Args:
             policy: The policy.
+            probe: Whether those that are new, and ask for it, are asked once.
 
         Returns:
             The guards by name.
@@ -379,9 +380,9 @@ class Guards:
             if rule.escalate is not None:
                 wanted.setdefault(rule.escalate.guard, []).append(rule.category)
         with self._lock:
-            return {name: self._one(policy, name, keys) for name, keys in wanted.items()}
+            return {name: self._one(policy, name, keys, probe) for name, keys in wanted.items()}
 
-    def _one(self, policy: Policy, name: str, categories: Sequence[str]) -> Guard:
+    def _one(self, policy: Policy, name: str, categories: Sequence[str], probe: bool) -> Guard:
         spec = policy.guards[name]
         rubrics = rubrics_of(policy)
         folder = Path(policy.file).parent if policy.file else Path()
@@ -389,7 +390,7 @@ class Guards:
         guard = self._known.get(known)
         if guard is None:
             guard = Guard(spec, self._make(spec, rubrics, folder), normalise=policy.normalise)
-            if spec.probe:
+            if spec.probe and probe:
                 _probe(guard, categories, policy)
             self._known[known] = guard
             while len(self._known) > self.MOST:

@@ -214,8 +214,12 @@ class PreparedPolicies:
             return found
         return Prepared(policy, self._normalising if policy.normalise else self._model)
 
-    def get(self, policy: Policy) -> Prepared:
+    def get(self, policy: Policy, *, probe: bool = True) -> Prepared:
         """Return a policy, prepared now if it was not before.
+
+        Args:
+            policy: The policy as loaded.
+            probe: Whether its guards are asked once, where they are new.
 
         Raises:
             GuardrailError: See `prepare`; the same again at every later call.
@@ -225,7 +229,7 @@ class PreparedPolicies:
             if ready is None:
                 try:
                     ready = prepare(policy, self._model)
-                    ready = replace(ready, guards=self._guards.of(ready.policy))
+                    ready = replace(ready, guards=self._guards.of(ready.policy, probe=probe))
                 except Exception as error:
                     self._keep(policy.content_hash, error)
                     raise

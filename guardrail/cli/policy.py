@@ -126,6 +126,11 @@ def _line(rule: Rule) -> str:
     flag = rule.flag_target or rule.flag
     block = rule.block_target or rule.block
     parts = [f"{name} {value}" for name, value in (("flag", flag), ("block", block)) if value]
+    if rule.escalate:
+        band = rule.escalate
+        parts.append(f"asks {band.guard} in [{band.low:g}, {band.high:g})")
+    if rule.review:
+        parts.append(f"review in [{rule.review.low:g}, {rule.review.high:g})")
     extras = [
         f"{len(items)} {name}"
         for name, items in (

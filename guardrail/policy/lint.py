@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guardrail.policy.abstain import OnAbstain
-from guardrail.policy.guards import GuardKind
+from guardrail.policy.guards import GuardKind, GuardSpec
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
 from guardrail.policy.types import Matchers, Policy, Rule, Turns
@@ -103,11 +103,17 @@ def _guards(policy: Policy) -> Iterator[Remark]:
         place = f"guards.{name}"
         if name not in used:
             yield Remark(place, "no rule escalates to it; remove it or add 'escalate:' to one")
-        elif not spec.calibration and spec.kind is not GuardKind.LOCAL:
+        elif not spec.calibration and not _calibrated_as_it_comes(spec):
             text = "it is not calibrated; `guardrail cascade tune` fits it on labelled data"
             yield Remark(place, text)
         if spec.key_env and spec.url.startswith("http://") and "://127.0.0.1" not in spec.url:
             yield Remark(place, "its key travels over plain http; use https")
+
+
+def _calibrated_as_it_comes(spec: GuardSpec) -> bool:
+    """Whether a guard is a bundle, which brings its calibration."""
+    lm = spec.form or spec.model.startswith("hf:") or spec.model.endswith(".gguf")
+    return spec.kind is GuardKind.LOCAL and not lm
 
 
 def _scope(rule: Rule, policy: Policy) -> Iterator[str]:

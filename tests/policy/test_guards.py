@@ -75,6 +75,7 @@ def test_a_mistake_is_named_with_its_line_and_the_fix(text: str, words: str) -> 
     [
         (BIG + "categories: {hate: {block: 0.5}}", "no rule escalates to it"),
         (BIG + RULE, "not calibrated"),
+        ("guards: {big: {kind: local, model: 'hf:some/model'}}\n" + RULE, "not calibrated"),
         (BIG + RULE.replace("[0.3", "[0"), "begins at 0"),
         (BIG + RULE.replace("block: 0.6", "action: pass"), "changes nothing"),
         (
@@ -95,6 +96,7 @@ def test_lint_finds_bands_that_nothing_reaches_and_guards_that_cannot_help(text,
 def test_lint_leaves_a_sound_guard_alone() -> None:
     text = BIG.replace("model: m", "model: m, calibration: {all: [1, 0]}") + RULE
     assert not lint(parse_policy(HEAD + text))
+    assert not lint(parse_policy(HEAD + "guards: {big: {kind: local, model: m}}\n" + RULE))
 
 
 def test_the_schema_names_every_field_of_a_guard() -> None:
