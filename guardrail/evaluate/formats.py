@@ -267,7 +267,7 @@ def _labels(record: Columns) -> Iterator[Labelled]:
 FORMATS: Final[Mapping[str, Format]] = {
     "rows": Format(("text", "unsafe"), lambda _: ()),
     "labels": Format(("text", "violates"), _labels),
-    "openai-moderation": Format(("prompt", "S", "H", "V", "HR", "SH", "S3"), _openai_moderation),
+    "openai-moderation": Format(("prompt", "|".join(_OPENAI)), _openai_moderation),
     "toxicchat": Format(("user_input", "toxicity", "jailbreaking"), _toxicchat),
     "wildguardtest": Format(("prompt", "prompt_harm_label"), _wildguard),
     "beavertails": Format(("prompt", "response", "is_safe"), _beavertails),

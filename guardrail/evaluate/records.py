@@ -68,16 +68,15 @@ def _whole(raw: IO[bytes], path: Path) -> Iterator[Record]:
 
 def _table(raw: IO[bytes], path: Path, delimiter: str) -> Iterator[Record]:
     csv.field_size_limit(MAX_FIELD_CHARS)
-    reader = csv.DictReader(
-        io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), delimiter=delimiter
-    )
-    for one in reader:
-        if None in one or None in one.values():
-            raise DataError(
-                f"{path}:{reader.line_num}: not as many fields as the header has; "
-                "check its quotes and delimiter"
-            )
-        yield reader.line_num, one
+    with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, delimiter=delimiter)
+        for one in reader:
+            if None in one or None in one.values():
+                raise DataError(
+                    f"{path}:{reader.line_num}: not as many fields as the header has; "
+                    "check its quotes and delimiter"
+                )
+            yield reader.line_num, one
 
 
 def _parquet(path: Path) -> Iterator[Record]:
