@@ -126,8 +126,9 @@ class StreamReader:
         max_tokens: Tokens that are read with one cache; then a new one begins behind the prompt
             with the last ``overlap_tokens`` of the old.
         overlap_tokens: See ``max_tokens``.
-        max_bytes: Most memory for caches. Beyond it the stream that waited longest loses its
-            own, and goes on from the context of its next part.
+        max_bytes: Memory for caches. Where it is used up, streams that have none get none, and
+            one that outgrows it loses its own: were the one that waited longest to give way, a
+            hundred streams that take turns would all lose theirs before every part.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class StreamReader:
 
         Returns:
             What it gave, or None where it has to be scored on its own: it is long, it was read
-            before, or it stands alone.
+            before, it stands alone, or there is no room.
         """
         place = sample.place
         if place is None or len(sample.text) > MOST_CHARS:
@@ -179,22 +180,15 @@ class StreamReader:
                 return None
             # Until the part is read there is no state: after a failure the stream begins anew.
             self._states.pop(place.stream, None)
+            held = sum(state.size for state in self._states.values())
+            if known is None and held >= self._max_bytes:
+                return None
             state = known if known is not None and known.at >= start else self._begin(sample, start)
             fresh = (sample.context + sample.text)[state.at - start :]
             reading = self._advance(state, fresh)
-            self._make_room(self._max_bytes - state.size)
-            self._states[place.stream] = state
+            if held + state.size <= self._max_bytes:
+                self._states[place.stream] = state
         return reading
-
-    def _make_room(self, most: int) -> None:
-        """Drop what is kept of the streams that waited longest until the rest fits."""
-        waiting = list(self._states.items())
-        held = sum(state.size for _, state in waiting)
-        for stream, state in waiting:
-            if held <= most:
-                break
-            held -= state.size
-            self._states.pop(stream, None)
 
     def _begin(self, sample: Sample, at: int) -> _State:
         head, kind = [CLS], 0

@@ -187,18 +187,29 @@ def test_after_a_failure_the_stream_begins_anew() -> None:
     assert session.calls[-1] == ([CLS], list(range(220, 260)))
 
 
-def test_memory_is_bounded_and_the_stream_that_waited_longest_gives_way() -> None:
-    session = Session()
-    size = LAYERS * 2 * 4 * (1 + 30)
-    subject = reader(session, max_bytes=3 * size)
+def test_memory_is_bounded_and_streams_that_take_turns_keep_what_they_have() -> None:
+    size = LAYERS * 2 * 4 * (1 + 60)
+    subject = reader(Session(), max_bytes=3 * size)
     streams = [Stream() for _ in range(6)]
-    for stream in streams:
-        subject.read(Sample(words(200, 230), place=Place(stream, 0)))
-        assert subject.held_bytes <= 3 * size
-    text = Sample(words(300, 330), context=words(290, 300), place=Place(streams[5], 150))
-    assert subject.read(text).tokens == 30  # type: ignore[union-attr]
-    text = Sample(words(300, 330), context=words(290, 300), place=Place(streams[0], 150))
-    assert subject.read(text).tokens == 40  # type: ignore[union-attr]
+    cached = 0
+    for at in range(0, 600, 150):
+        for stream in streams:
+            part = Sample(words(200, 230), context=words(190, 200), place=Place(stream, at))
+            found = subject.read(part)
+            cached += found is not None and found.tokens == 30
+            assert subject.held_bytes <= 3 * size
+    assert cached >= 6
+
+
+def test_a_stream_without_room_gets_some_when_another_ends() -> None:
+    subject = reader(Session(), max_bytes=LAYERS * 2 * 4 * (1 + 30))
+    one, two = Stream(), Stream()
+    subject.read(Sample(words(200, 230), place=Place(one, 0)))
+    assert subject.read(Sample(words(200, 230), place=Place(two, 0))) is None
+    del one
+    gc.collect()
+    assert subject.read(Sample(words(200, 230), place=Place(two, 150))) is not None
+    assert subject.held_bytes > 0
 
 
 def test_a_stream_that_is_gone_leaves_nothing_behind() -> None:
