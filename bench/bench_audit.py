@@ -5,8 +5,9 @@
 All three judge prompt and answer of about 64 tokens each with the embedded model and the default
 policy. One neither counts nor records, one counts, one counts and records to a SQLite file on
 disk. They take turns, round by round, so that noise of the machine meets all. Throughput depends
-on what else the machine does; CPU seconds of the proxy for each request hardly do, and are what
-the shares are computed from.
+on what else the machine does; CPU seconds of the proxy for each request do less. Last come the two
+alone: CPU time of counting and recording the decisions of one exchange, both threads, and its
+share of what a whole request costs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import multiprocessing as mp
 import os
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 from bench_proxy import free_port, measure, pin, run_upstream, wait_for
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--streams", action="store_true", help="streamed answers as well")
     options = parser.parse_args()
     context = mp.get_context("spawn")
     upstream_port = free_port()
@@ -70,8 +73,10 @@ def main() -> None:
             server.start()
         for port in (upstream_port, *ports.values()):
             wait_for(port)
-        for stream in (False, True):
-            rounds(context, ports, servers, stream, options)
+        base = rounds(context, ports, servers, False, options)
+        if options.streams:
+            rounds(context, ports, servers, True, options)
+        alone(folder, base)
         for process in (*servers.values(), upstream):
             process.terminate()
             process.join()
@@ -83,8 +88,8 @@ def rounds(
     servers: dict[str, mp.context.SpawnProcess],
     stream: bool,
     options: argparse.Namespace,
-) -> None:
-    """Take turns and print what each variant cost."""
+) -> float:
+    """Take turns and print what each variant cost; return the seconds of the first."""
     rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
     costs: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):
@@ -94,14 +99,55 @@ def rounds(
             before = cpu_s(pid)
             rate = measure(context, ports[name], stream, options)
             # The load begins half a second before it is measured.
-            costs[name].append((cpu_s(pid) - before) / (rate * (options.seconds + 0.5)))
-            rates[name].append(rate)
+            if rate:
+                costs[name].append((cpu_s(pid) - before) / (rate * (options.seconds + 0.5)))
+                rates[name].append(rate)
+    if not all(costs.values()):
+        raise SystemExit("no request came to an end; give it more --seconds or fewer --connections")
     print(f"{'streamed' if stream else 'whole':<20}{'req/s':>8}{'CPU ms/req':>12}{'added':>8}")
     base = statistics.median(costs[VARIANTS[0]])
     for name in VARIANTS:
         cost = statistics.median(costs[name])
         rate = statistics.median(rates[name])
         print(f"{name:<20}{rate:>8.1f}{cost * 1000:>12.2f}{cost / base - 1:>8.1%}")
+    return base
+
+
+def alone(folder: str, request_s: float) -> None:
+    """Print what counting and recording take of the CPU, with nothing else in the process."""
+    from guardrail.audit import AuditLog, AuditSettings, Origin
+    from guardrail.decide import decide
+    from guardrail.policy import bundled
+    from guardrail.policy.schema import CATEGORY_KEYS
+    from guardrail.proxy.metrics import Metrics
+    from guardrail.stream import StreamStats
+    from guardrail.types import Coverage, Direction, Role, Scores, Segment
+    from guardrail.watch import CheckRecord
+
+    policy, metrics, n = bundled(), Metrics(), 4_000
+    scores = Scores(dict.fromkeys(CATEGORY_KEYS, 0.0123), "m@1", Coverage(300, 300, 70, 1))
+    records = [
+        CheckRecord(way, decide(policy, way, role, scores), 300, 0.01, Segment("x" * 300, role))
+        for way, role in ((Direction.INPUT, Role.USER), (Direction.OUTPUT, Role.ASSISTANT))
+    ]
+    log = AuditLog(AuditSettings(f"sqlite:{folder}/alone.db"))
+    log.start()
+    before = time.process_time()
+    for number in range(n):
+        trail = log.trail(Origin(f"{number:032x}", "proxy", "/v1/x", "openai.chat", "m"), policy)
+        for record in records:
+            trail.checked(record)
+        trail.finish("ok", StreamStats())
+    assert log.close(60) == 0
+    audit = (time.process_time() - before) / n
+    before = time.process_time()
+    for _ in range(n):
+        for record in records:
+            metrics.check(record)
+        metrics.stream(StreamStats())
+    counted = (time.process_time() - before) / n
+    for name, cost in (("audit", audit), ("metrics", counted)):
+        print(f"{name + ' alone':<20}{cost * 1e6:>17.0f} us{cost / request_s:>8.1%}")
 
 
 if __name__ == "__main__":

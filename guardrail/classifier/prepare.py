@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from guardrail.classifier.targets import Resolved, Scored, Unsupported, read_sco
 from guardrail.errors import PolicyError
 from guardrail.policy import Policy, Rule
 
-__all__ = ["Prepared", "PreparedPolicies", "prepare"]
+__all__ = ["Prepared", "PreparedPolicies", "kept_scores", "prepare"]
 
 BATCH: Final = 64
 
@@ -49,13 +49,20 @@ class Prepared:
     abstentions: tuple[Abstention, ...] = ()
 
 
-def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None) -> Prepared:
+def prepare(
+    policy: Policy,
+    model: Classifier,
+    *,
+    store: HeadStore | None = None,
+    labels: Sequence[Labelled] = (),
+) -> Prepared:
     """Make a policy ready: fit its rubrics, resolve its targets.
 
     Args:
         policy: The policy as loaded.
         model: The embedded classifier, or another for a policy without rubrics and targets.
         store: Where heads are kept; None for the place next to the policy.
+        labels: Labelled texts that targets are resolved against as well.
 
     Returns:
         What `guardrail.check.Checker` and `guardrail.decide` need. Where targets were resolved
@@ -69,7 +76,7 @@ def prepare(policy: Policy, model: Classifier, *, store: HeadStore | None = None
     classifier = for_policy(policy, model, store=store)
     if all(rule.resolved for rule in policy.rules):
         return Prepared(policy, classifier)
-    data = _Data(policy, model, classifier)
+    data = _Data(policy, model, classifier, labels)
     found: list[Resolved] = []
     unsure: list[Abstention] = []
     rules = []
@@ -129,35 +136,36 @@ def _with(rule: Rule, resolved: Iterable[Resolved], policy: Policy) -> Rule:
 class _Data:
     """Labelled probabilities of each category, scored once."""
 
-    def __init__(self, policy: Policy, model: Classifier, classifier: Classifier) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        model: Classifier,
+        classifier: Classifier,
+        labels: Sequence[Labelled] = (),
+    ) -> None:
         self._model = model
         self._classifier = classifier
-        self._rows: list[Labelled] = []
-        self._source = ""
+        self._rows = list(labels)
+        self._source = f"{len(labels):,} labels" if labels else ""
+        self._alone = policy.calibration is not None
         if policy.calibration is not None:
             folder = Path(policy.file).parent if policy.file else Path()
-            self._rows = read_labels(folder / policy.calibration)
-            self._source = policy.calibration
+            self._rows += read_labels(folder / policy.calibration)
+            self._source = " and ".join(filter(None, [policy.calibration, self._source]))
         self._chances: list[dict[str, float]] | None = None
         self._kept: Mapping[str, Scored] | None = None
 
     def of(self, rule: Rule) -> Scored:
         """Return the author's labels where there are any, else what comes with the model."""
-        if self._rows:
+        if self._alone:
             return self._own(rule.category)
-        if rule.rubric:
+        if rule.rubric:  # labels of it are examples by now
             return self._examples(rule)
         if self._kept is None:
-            self._kept = self._of_model()
+            self._kept = kept_scores(self._model)
         empty = Scored(np.zeros(0), np.zeros(0), "no data")
-        return self._kept.get(rule.category, empty)
-
-    def _of_model(self) -> Mapping[str, Scored]:
-        """Return what comes with the model: of a recalibrated one, the operator's own labels."""
-        if isinstance(self._model, RecalibratedClassifier):
-            return self._model.recalibration.scores
-        bundle = getattr(self._model, "bundle", None)
-        return read_scores(bundle.folder) if bundle is not None else {}
+        kept = self._kept.get(rule.category, empty)
+        return _joined(kept, self._own(rule.category)) if self._rows else kept
 
     def _own(self, category: str) -> Scored:
         if self._chances is None:
@@ -178,6 +186,30 @@ class _Data:
             return Scored(np.zeros(0), np.zeros(0), "no data")
         fit = fit_head(rule, self._model, Backdrop.of(self._model))
         return Scored(fit.violates, fit.allowed, "the policy's own examples, each left out once")
+
+
+def kept_scores(model: Classifier) -> Mapping[str, Scored]:
+    """Return the labelled probabilities that come with a model, by category.
+
+    Of a recalibrated one those of the operator's own labels; of a model without a bundle none.
+
+    Raises:
+        BundleError: The bundle has none.
+    """
+    if isinstance(model, RecalibratedClassifier):
+        return model.recalibration.scores
+    bundle = getattr(model, "bundle", None)
+    return read_scores(bundle.folder) if bundle is not None else {}
+
+
+def _joined(one: Scored, other: Scored) -> Scored:
+    if not len(other.positive) + len(other.negative):
+        return one
+    return Scored(
+        np.concatenate([one.positive, other.positive]),
+        np.concatenate([one.negative, other.negative]),
+        f"{one.source} and {other.source}",
+    )
 
 
 class PreparedPolicies:

@@ -17,8 +17,8 @@ from guardrail.audit.review import Answer, answer, labels_of, withdraw
 from guardrail.audit.stats import series, summary
 from guardrail.check import Checker
 from guardrail.classifier.attribution import attribution, pieces
-from guardrail.classifier.prepare import Prepared
-from guardrail.classifier.targets import Scored, read_scores
+from guardrail.classifier.prepare import Prepared, kept_scores
+from guardrail.classifier.targets import Scored
 from guardrail.decide import decide
 from guardrail.errors import BundleError, SettingsError
 from guardrail.policy import Policy
@@ -272,9 +272,8 @@ class AdminApi:
 
     def _kept(self) -> dict[str, Scored]:
         if self._calibration is None:
-            bundle = getattr(self._proxy.checker.classifier, "bundle", None)
             try:
-                kept = read_scores(bundle.folder) if bundle is not None else {}
+                kept = kept_scores(self._proxy.checker.classifier)
             except BundleError:  # a bundle without them can do everything else
                 kept = {}
             self._calibration = {

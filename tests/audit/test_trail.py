@@ -38,9 +38,10 @@ async def test_every_text_of_a_request_is_one_decision(marker) -> None:
     ]
     async with Checker(marker) as checker:
         await checker.check_input(POLICY, segments, watch=watch)
-    assert [one.verdict.action for one in kept] == [Action.PASS, Action.BLOCK]
+    # The checks run side by side: which is done first is open.
     assert [one.id for one in kept] == ["r-1", "r-2"]
-    assert [one.role for one in kept] == [Role.USER, Role.TOOL]
+    decided = {one.role: one.verdict.action for one in kept}
+    assert decided == {Role.USER: Action.PASS, Role.TOOL: Action.BLOCK}
     assert all(one.final and one.text is None for one in kept)
     assert "role system is not in input.roles" in kept[0].extra["skipped"][0]
     assert "skipped" not in kept[1].extra

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from guardrail.classifier.attribution import attribution, pieces
 from guardrail.cli.policy import policy_group
+from guardrail.policy import load_policy
 
 FRUIT = """version: 1
 name: fruit
@@ -81,6 +82,41 @@ def test_fit_reports_intervals_and_keeps_the_head(run, tmp_path) -> None:
     assert "recall" in said
     assert "[" in said
     assert [p.suffix for p in (tmp_path / ".guardrail").iterdir()] == [".json"]
+
+
+def test_fit_learns_from_labels_and_writes_a_policy_that_builds_on_the_first(run, tmp_path) -> None:
+    rows = [
+        {"text": 'Mangos: the best "fruit"?\nBake', "category": "fruit", "violates": True},
+        {"text": "How tall is the tower?", "category": "fruit", "violates": False},
+        {"text": "I hate them all", "category": "hate", "violates": True},
+    ]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = run("fit", "fruit.yaml", "--labels", "labels.jsonl", "--write", "new.yaml")
+    assert "5 violating and 5 allowed examples" in said
+    assert "fruit: 1 of 2 violate" in said
+    assert "tell nothing of texts outside" in said
+    before, after = load_policy(tmp_path / "fruit.yaml"), load_policy(tmp_path / "new.yaml")
+    old, new = before.rule("fruit"), after.rule("fruit")
+    assert old is not None
+    assert new is not None
+    assert new.examples.violates == (*old.examples.violates, rows[0]["text"])
+    assert new.examples.allowed == (*old.examples.allowed, rows[1]["text"])
+    assert after.rule("rivals") == before.rule("rivals")
+
+
+def test_labels_join_the_models_data_where_targets_are_resolved(run, tmp_path) -> None:
+    (tmp_path / "t.yaml").write_text(
+        "version: 1\nname: t\ncategories: {hate: {flag: {fpr: 0.05}}, drugs: {flag: 0.5}}"
+    )
+    row = {"text": "You are all fine people", "category": "hate", "violates": False}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(row))
+    plain = run("fit", "t.yaml")
+    said = run("fit", "t.yaml", "--labels", "labels.jsonl", "--write", "new.yaml")
+    assert "4,824 other texts (the model's calibration data)" in plain
+    assert "4,825 other texts (the model's calibration data and 1 labels)" in said
+    found = load_policy(tmp_path / "new.yaml").rule("hate")
+    assert found is not None
+    assert isinstance(found.flag, float)
 
 
 def test_a_target_that_cannot_be_met_is_refused(run, tmp_path) -> None:

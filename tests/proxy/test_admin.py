@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,7 +17,7 @@ from guardrail.audit.seal import Sealer
 from guardrail.check import Checker
 from guardrail.errors import SettingsError
 from guardrail.policy import Policy, parse_policy
-from guardrail.proxy import AdminSettings
+from guardrail.proxy import AdminSettings, admin
 from guardrail.proxy.admin import admin_site
 from guardrail.types import Action, Direction, Finding, Scores, Verdict
 from tests.audit.conftest import decision
@@ -71,6 +73,31 @@ async def console(marker, tmp_path) -> AsyncIterator[Console]:
         ):
             yield Console(f"http://127.0.0.1:{port}", session, store)
         await proxy.checker.close()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+TEXTS = (
+    ("ink", "paper"), ("ink", "card"), ("soft", "card"), ("soft", "paper"), ("accent", "card"),
+    ("accent-ink", "accent"), ("pass-ink", "pass-bg"), ("flag-ink", "flag-bg"),
+    ("block", "block-bg"), ("review", "review-bg"), ("ink", "block-bg"), ("ink", "review-bg"),
+    ("soft", "review-bg"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_text_can_be_read_against_its_ground(scheme: int) -> None:
+    style = (Path(admin.__file__).parent / "console" / "style.css").read_text(encoding="utf-8")
+    block = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+    for text, ground in TEXTS:
+        light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
 
 
 PATHS = (

@@ -10,7 +10,7 @@ export async function model(main, state) {
   const rows = h("tbody", {});
   let over = false;
   fill(main, h("h1", {}, "Calibration"),
-    h("p", { class: "quiet" }, "Labelled texts that the model was not fitted on. A point is a tenth of the scale: what was predicted against what was so, with a 95 % interval; larger points have more texts. On the dashed line, a probability means what it says."),
+    h("p", { class: "quiet" }, "Labelled texts that the network was not trained on; the calibration curves were fitted on them, so the figures flatter a little. A point is a tenth of the scale: what was predicted against what was so, with a 95 % interval; larger points have more texts. On the dashed line, a probability means what it says."),
     state.calibrated.length ? null : h("p", { class: "card empty" }, "The model comes without labelled data."),
     charts,
     h("section", { class: "card scroll" }, h("table", {}, h("caption", {}, `Figures of ${state.model}`),
