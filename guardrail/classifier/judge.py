@@ -2,7 +2,8 @@
 
 A rubric and an exchange go into a question, the answer is one forward pass of an `AnswerModel`,
 and its logit is calibrated: first against the same question about an empty exchange (contextual
-calibration, Zhao et al. 2021), then by what was fitted on labelled data.
+calibration, Zhao et al. 2021), then by what was fitted on labelled data. Of an empty exchange "no"
+is the right answer, however sure; only a lean to "yes" is a bias, and is taken off.
 
 A judge is a `Classifier` as well, so that it can stand wherever one does. It knows neither HTTP
 nor actions, and nothing of how its model is run.
@@ -37,11 +38,11 @@ class Judgement:
     Args:
         rubric: Key of the rubric.
         probability: Calibrated probability that the text matches it.
-        logit: Its logit before the fitted calibration, null answer taken off.
+        logit: Its logit before the fitted calibration, a lean to yes taken off.
         answered: Share of the model's answers that were yes or no at all; where it is small,
             the model did not understand.
         tokens: Tokens that were read.
-        dropped: Tokens that were left out, since the exchange was too long.
+        dropped: Tokens and characters that were left out, since the exchange was too long.
     """
 
     rubric: str
@@ -133,7 +134,7 @@ class PromptableJudge:
         values.setdefault(UNSAFE, max(harmful, default=0.0))
         total, tokens = len(exchange.text), sum(j.tokens for j in row)
         dropped = max((j.dropped for j in row), default=0)
-        read = max(0, min(total, MAX_CHARS) - dropped)  # a token is a character at least
+        read = max(0, total - dropped)  # a token is a character at least
         return Scores(values, self.model_id, Coverage(read, total, tokens, 1))
 
     def judge(
@@ -168,6 +169,7 @@ class PromptableJudge:
                 scaling = self.scalings.get(rubric.key, self.scalings.get("all", Scaling()))
                 probability = float(scaling.apply(np.array([logit]))[0])
                 tokens, dropped = int(found.tokens[at]), int(found.dropped[at])
+                dropped += max(0, len(exchange.text) - MAX_CHARS)
                 row.append(
                     Judgement(rubric.key, probability, logit, float(answered[at]), tokens, dropped)
                 )
@@ -181,7 +183,8 @@ class PromptableJudge:
         prompts = [ask(_empty(e), r) for r, e in missing.values()]
         if prompts:
             found = _logits(self.model.answers(prompts, [YES, NO]).logprobs)
-            self._null.update(zip(missing, found.tolist(), strict=True))
+            lean = np.maximum(found, 0.0)
+            self._null.update(zip(missing, lean.tolist(), strict=True))
 
 
 def _logits(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:

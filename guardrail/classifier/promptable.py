@@ -46,7 +46,7 @@ class LocalModel:
         batch_tokens: Most tokens, padding and shared beginning included, of one pass.
     """
 
-    def __init__(self, loaded: Loaded, *, max_tokens: int = 4096, batch_tokens: int = 8192) -> None:
+    def __init__(self, loaded: Loaded, *, max_tokens: int = 8192, batch_tokens: int = 8192) -> None:
         self._loaded = loaded
         self._max_tokens = min(max_tokens, loaded.context_tokens)
         self._batch_tokens = max(batch_tokens, self._max_tokens)
@@ -61,7 +61,7 @@ class LocalModel:
         *,
         dtype: Dtype = Dtype.AUTO,
         device: str = "auto",
-        max_tokens: int = 4096,
+        max_tokens: int = 8192,
         model_types: Sequence[str] = (),
     ) -> LocalModel:
         """Load a model from this machine; nothing is fetched.

@@ -23,12 +23,13 @@ class Echo:
 
     model_id = "echo@0"
 
-    def __init__(self) -> None:
+    def __init__(self, lean: float = 1.5) -> None:
         self.asked: list[Prompt] = []
+        self.lean = lean
 
     def answers(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Answers:
         self.asked += prompts
-        z = np.array([1.5 + 2.0 * p.shared.count("BAD") for p in prompts])
+        z = np.array([self.lean + 2.0 * p.shared.count("BAD") for p in prompts])
         yes = 0.9 / (1 + np.exp(-z))
         table = np.stack([np.log(yes), np.log(0.9 - yes)], axis=1).reshape(-1, 2)
         long = np.array([max(0, len(p.text) - 20_000) for p in prompts], dtype=np.int64)
@@ -51,7 +52,12 @@ def test_it_stands_where_a_classifier_stands(echo: Echo) -> None:
     assert not scores.coverage.truncated
 
 
-def test_what_is_said_of_an_empty_exchange_is_taken_off(echo: Echo) -> None:
+def test_a_model_that_is_sure_of_no_about_nothing_is_left_alone() -> None:
+    ((found,),) = PromptableJudge(Echo(lean=-6.0)).judge([Exchange("BAD")], [RUBRICS["safety"]])
+    assert found.logit == pytest.approx(-4.0)
+
+
+def test_a_lean_to_yes_about_nothing_is_taken_off(echo: Echo) -> None:
     judge = PromptableJudge(echo)
     ((plain,), (bad,)) = judge.judge([Exchange("fine"), Exchange("BAD")], [RUBRICS["safety"]])
     assert plain.logit == pytest.approx(0.0)
@@ -97,9 +103,11 @@ def test_hostile_text_is_broken_up_in_bounded_time(markers: tuple[str, ...]) -> 
 
 def test_a_text_too_long_for_the_model_counts_as_not_covered(echo: Echo) -> None:
     judge = PromptableJudge(echo, (RUBRICS["safety"],))
-    long, short = judge.score([Sample("a" * 30_000, prompt="b" * 30_000), Sample("a")])
+    long, short = judge.score([Sample("a" * 30_000), Sample("a", prompt="b" * 30_000)])
     assert long.coverage.truncated
     assert not short.coverage.truncated
+    ((found,),) = judge.judge([Exchange("a" * 12_003)], [RUBRICS["safety"]])
+    assert found.dropped == 3
 
 
 @pytest.mark.parametrize("name", ["correctness", "faithfulness", "helpfulness"])

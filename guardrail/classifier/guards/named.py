@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from guardrail.classifier.answers import AnswerModel, Answers, Prompt, defang
 from guardrail.classifier.base import Sample
 from guardrail.classifier.guards.forms import Codes, Fields, Form, Guidelines, Label, Template
-from guardrail.classifier.questions import MAX_CHARS
+from guardrail.classifier.questions import MAX_CHARS, PROMPT_CHARS
 from guardrail.classifier.windows import bounded
 from guardrail.errors import SettingsError
 from guardrail.types import UNSAFE, Coverage, Role, Scores
@@ -118,8 +118,8 @@ class NamedGuard:
         reply = _is_reply(sample.role)
         template: Template = self.form.reply if reply else self.form.user
         text = template.text.format(
-            prompt=self._clean(sample.prompt or ""),
-            text=self._clean(sample.context + sample.text),
+            prompt=self._clean(sample.prompt or "", PROMPT_CHARS),
+            text=self._clean(sample.context + sample.text, MAX_CHARS),
             labels=self._listed(sample.role),
             label=_LABEL,
         )
@@ -127,8 +127,8 @@ class NamedGuard:
         own = "" if label is None else _about(label, reply) + tail
         return Prompt((self.bos if self.form.bos else "") + head, own, template.prefill, raw=True)
 
-    def _clean(self, text: str) -> str:
-        kept, _ = bounded(text, MAX_CHARS)
+    def _clean(self, text: str, limit_chars: int) -> str:
+        kept, _ = bounded(text, limit_chars)
         plain = defang(kept.replace(_LABEL, "\ufffd"), (*self.markers, *self.form.fences))
         return plain.strip() if self.form.strip else plain
 
