@@ -6,6 +6,7 @@ classifier is built, not before. It knows neither HTTP nor actions.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -309,6 +310,8 @@ def _tokenizer(bundle: Bundle) -> tokenizers.Tokenizer:
 
 
 def _runtime() -> Any:
+    # Its Linux builds (1.31) otherwise report their use to its maker, over the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

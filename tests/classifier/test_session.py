@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -58,3 +60,18 @@ def test_without_onnxruntime_the_install_line_is_given(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BundleError, match=r"pip install 'guardrail\[cpu\]'"):
         encoder.EncoderClassifier(Bundle.open())
+
+
+def test_the_runtime_is_kept_from_reporting_to_its_maker() -> None:
+    code = (
+        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n"
+        "from guardrail.classifier import load_classifier\n"
+        "load_classifier(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    # Without a home the reporter complains that it cannot keep its identity of this machine.
+    env = {**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+    )
+    assert done.stdout.strip() == "1"
+    assert "telemetry" not in done.stderr
