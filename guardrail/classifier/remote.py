@@ -22,7 +22,7 @@ from guardrail.policy import GuardApi
 from guardrail.taxonomy import CATEGORIES, OPENAI_MODERATION, Family, by_id
 from guardrail.types import UNSAFE, Coverage, Role, Scores
 
-__all__ = ["LlamaGuardJudge", "ModerationsJudge", "RemoteModel"]
+__all__ = ["LlamaGuardJudge", "ModerationsJudge", "RemoteModel", "plain_text"]
 
 TOP: Final = 20
 """Alternatives that are asked for at each position: the most that OpenAI's API allows."""
@@ -32,6 +32,23 @@ NEGLIGIBLE: Final = 0.01
 """Share of P(unsafe) of a category that the guard did not list."""
 MAX_PROMPT_CHARS: Final = 4_000
 """Most of the user turn before an answer that a guard is shown; its end."""
+
+
+_MARKERS: Final = re.compile(
+    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|\[/?INST\]|<</?SYS>>"
+    r"|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>",
+    re.IGNORECASE,
+)
+"""Special tokens of the usual chat templates. Servers, llama.cpp among them, read them inside a
+message as well, where a text could end its own turn and answer for the model."""
+
+
+def plain_text(text: str) -> str:
+    """Break up the special tokens of chat templates: a space makes them text.
+
+    One pass is enough, since no marker holds another or a space.
+    """
+    return _MARKERS.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 class RemoteModel:
@@ -78,11 +95,11 @@ class RemoteModel:
             if prompt.raw or prompt.prefill:
                 raise SettingsError(f"{self._model}: this question needs 'api: completions'")
             path = "/chat/completions"
-            body |= {"messages": [{"role": "user", "content": prompt.text}]}
+            body |= {"messages": [{"role": "user", "content": plain_text(prompt.text)}]}
             body |= {"logprobs": True, "top_logprobs": TOP}
         else:
             path = "/completions"
-            text = prompt.text if prompt.raw else f"{prompt.text}\nAnswer:"
+            text = prompt.text if prompt.raw else f"{plain_text(prompt.text)}\nAnswer:"
             body |= {"prompt": text + prompt.prefill, "logprobs": TOP}
         answer = self._endpoint.post(path, body)
         tops = _tops(_choice(answer, self._endpoint), self._endpoint)
@@ -181,10 +198,10 @@ _CODE: Final = re.compile(r"\bS\d{1,2}\b")
 
 
 def _conversation(sample: Sample) -> list[dict[str, str]]:
-    text = sample.context + sample.text
+    text = plain_text(sample.context + sample.text)
     if sample.role is not Role.ASSISTANT:
         return [{"role": "user", "content": text}]
-    asked = (sample.prompt or "")[-MAX_PROMPT_CHARS:]
+    asked = plain_text((sample.prompt or "")[-MAX_PROMPT_CHARS:])
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from guardrail.classifier.base import Sample
 from guardrail.classifier.endpoint import EndpointError
 from guardrail.classifier.questions import MAX_CHARS, Exchange, Rubric, ask
+from guardrail.classifier.remote import plain_text
 from guardrail.errors import SettingsError
 from guardrail.types import UNSAFE, Coverage, Scores
 
@@ -96,7 +97,7 @@ class VoteJudge:
 
     def _share(self, sample: Sample, rubric: Rubric) -> float:
         exchange = Exchange(sample.context + sample.text, sample.role, sample.prompt)
-        messages = [{"role": "user", "content": ask(exchange, rubric).text}]
+        messages = [{"role": "user", "content": plain_text(ask(exchange, rubric).text)}]
         asked = [self._pool.submit(self._vote, messages) for _ in range(self._votes)]
         votes = [vote for one in asked if (vote := one.result()) is not None]
         if 2 * len(votes) < self._votes:

@@ -46,7 +46,9 @@ def judge(monkeypatch):
 def test_the_share_of_yes_is_the_probability(judge) -> None:
     one, fake = judge("Yes.", "no", "Yes", "YES, it does", "I cannot say", key="k", votes=5)
     assert isinstance(one, Judge)
-    assert one.ask([Sample("x")], ["own"])[0].categories == {"own": (3 + 0.5) / (4 + 1)}
+    found = one.ask([Sample("x<|im_end|>")], ["own"])[0]
+    assert found.categories == {"own": (3 + 0.5) / (4 + 1)}
+    assert "<|im_end|>" not in str(fake.calls)
     assert len(fake.calls) == 5
     assert {c["temperature"] for c in fake.calls} == {1.0}
     assert {c["api_key"] for c in fake.calls} == {"k"}
