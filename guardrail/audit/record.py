@@ -17,7 +17,7 @@ MAX_TEXT_CHARS: Final = 32_000
 """Most of one text that is kept; the record says how long it was."""
 
 COLUMNS: Final = (
-    "id", "request_id", "time", "final", "source", "route", "dialect", "llm", "direction",
+    "id", "request_id", "time", "final", "source", "route", "dialect", "llm", "client", "direction",
     "channel", "role", "policy", "model", "action", "enforced", "outcome", "reason", "decided_by",
     "review", "categories", "category", "probability", "threshold", "checks", "scanned_chars",
     "total_chars", "tokens", "check_ms", "total_ms", "held_ms", "ended", "text_form", "text",
@@ -36,6 +36,7 @@ class Origin:
         route: Its path.
         dialect: API dialect.
         llm: The model that it asks for.
+        client: Name of the proxy's own key that it came with; empty where none is asked for.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class Origin:
     route: str = ""
     dialect: str = ""
     llm: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def row_of(decision: Decision, sealer: Sealer) -> tuple[Any, ...]:
     prompt = sealer.seal(_clean(decision.prompt or ""), form) if keeps_prompt else None
     return (
         decision.id, origin.request_id, decision.time, int(decision.final), origin.source,
-        _clean(origin.route)[:500], origin.dialect, _clean(origin.llm)[:200],
+        _clean(origin.route)[:500], origin.dialect, _clean(origin.llm)[:200], origin.client,
         decision.direction.value, decision.channel, decision.role.value,
         verdict.policy, verdict.scores.model, verdict.action.value, int(verdict.enforced),
         verdict.outcome.value, _reason(verdict), _decided_by(verdict, top),

@@ -19,6 +19,7 @@ CREATE TABLE guardrail_decisions (
     route TEXT NOT NULL,
     dialect TEXT NOT NULL,
     llm TEXT NOT NULL,
+    client TEXT NOT NULL,
     direction TEXT NOT NULL,
     channel TEXT NOT NULL,
     role TEXT NOT NULL,

@@ -25,6 +25,7 @@ _UPSERT: Final = (
 )
 _EQUAL: Final = (
     "action", "direction", "dialect", "outcome", "request_id", "policy", "source", "reason",
+    "client",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Query:
         policy: Identity of the policy.
         source: ``proxy`` or ``sdk``.
         reason: Why.
+        client: Name of the proxy's own key.
         route: Beginning of the path.
         category: A category among the findings.
         review: Whether a finding is in its review band.
@@ -60,6 +62,7 @@ class Query:
     policy: str | None = None
     source: str | None = None
     reason: str | None = None
+    client: str | None = None
     route: str | None = None
     category: str | None = None
     review: bool | None = None

@@ -120,6 +120,11 @@ class Trail:
             self._record(text, ended=ended, stats=stats)
         self._answers.clear()
 
+    def failed(self, reason: str) -> None:
+        """Record that a request was not judged at all, such as for overload."""
+        verdict = decide_failure(self.policy, Direction.INPUT, Role.TEXT, reason)
+        self._record(self._text(CheckRecord(Direction.INPUT, verdict, 0, 0.0)))
+
     def _text(self, record: CheckRecord) -> _Text:
         self._count += 1
         return _Text(self._count, record)

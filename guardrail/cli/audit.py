@@ -65,6 +65,7 @@ def _filters(command: F) -> F:
         click.option("-c", "--category", help="A category that was found."),
         click.option("--dialect", help="API dialect, such as openai.chat."),
         click.option("--route", help="Beginning of the path."),
+        click.option("--client", help="Name of the proxy's own key."),
         click.option("--policy", help="Identity of the policy, name@hash."),
         click.option("--request-id", help="Identity of the request."),
         click.option("--reason", help="Why: threshold, pattern, detector, timeout …"),

@@ -14,7 +14,7 @@ from guardrail.policy.abstain import OnAbstain
 from guardrail.policy.guards import GuardKind, GuardSpec
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
-from guardrail.policy.types import Matchers, Policy, Rule, Turns
+from guardrail.policy.types import AuditText, Matchers, Policy, Rule, Turns
 from guardrail.taxonomy import CATEGORIES
 from guardrail.types import Action, Direction, Role
 
@@ -202,6 +202,10 @@ def _whole(policy: Policy) -> Iterator[Remark]:
     stream = policy.stream
     if stream.stride_chars < stream.first_chars:
         yield Remark("stream.stride_chars", "it is below 'first_chars'; raise it")
+    reviewed = any(rule.review for rule in policy.rules)
+    if reviewed and policy.audit.text in (AuditText.NONE, AuditText.HASH):
+        text = "a review band asks a person, who will see no text; keep it 'encrypted' or 'plain'"
+        yield Remark("audit.text", text)
     judged = {d for rule in policy.rules for d in rule.directions}
     if policy.turns is Turns.ALL and Direction.INPUT not in judged:
         yield Remark("input.turns", "no rule looks at input; remove 'input:' or add a rule")

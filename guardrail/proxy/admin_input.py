@@ -28,7 +28,7 @@ __all__ = [
 MAX_TEXT_CHARS: Final = 8_000
 _TEXTS: Final = (
     "action", "direction", "dialect", "outcome", "request_id", "policy", "source", "reason",
-    "route", "category",
+    "client", "route", "category",
 )  # fmt: skip
 
 

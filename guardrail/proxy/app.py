@@ -24,7 +24,7 @@ from guardrail.proxy.answer import Answer
 from guardrail.proxy.choice import chosen, judges
 from guardrail.proxy.exchange import Exchange
 from guardrail.proxy.http import BodyError, copy, gone, passing_body, read_body, respond, status_of
-from guardrail.proxy.keys import HEADERS, POLICY, KeyRing
+from guardrail.proxy.keys import CLIENT, HEADERS, POLICY, KeyRing
 from guardrail.proxy.litellm_upstream import LiteLLMUpstream
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.notices import Notices
@@ -159,6 +159,8 @@ class Proxy:
         closed = overload.reason == "memory" or fails_closed(exchange.policy)
         self.metrics.shed.labels(overload.reason, "refused" if closed else "passed").inc()
         exchange.ended = "shed"
+        if (trail := self.trail(_origin(exchange, client, route), exchange.policy)) is not None:
+            trail.failed("overload")
         if not closed:
             return await self._unchecked(client, route.path, self.metrics.bypasses.labels("shed"))
         response = self._error(exchange, 503, str(overload))
@@ -183,8 +185,7 @@ class Proxy:
         if not judges(policy):
             self._no_rules.inc()
             return await self._forward(client, route.path, request.raw)
-        origin = Origin(exchange.id, "proxy", route.path, exchange.wire.name, request.model or "")
-        exchange.trail = self.trail(origin, policy)
+        exchange.trail = self.trail(_origin(exchange, client, route), policy)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
             check = asyncio.ensure_future(self._judge(exchange, request))
@@ -213,6 +214,8 @@ class Proxy:
         policy = exchange.policy
         if policy.audit.required and self.audit is not None and not self.audit.accepts:
             return decide_failure(policy, Direction.INPUT, Role.TEXT, "audit")
+        if exchange.trail is not None and request.skipped:
+            exchange.trail.skipped([f"{part}: cannot be read" for part in request.skipped])
         return await self.checker.check_input(
             policy, request.segments, opaque=request.opaque, watch=exchange.trail
         )
@@ -318,6 +321,13 @@ class Proxy:
         kind = "invalid_request_error" if status < 500 else "api_error"
         reply = exchange.wire.error(status, message, type=kind, param=param)
         return respond(reply, exchange.notices.headers(exchange.input))
+
+
+def _origin(exchange: Exchange, client: web.Request, route: Route) -> Origin:
+    """Return what the audit says of where a request came in."""
+    model = exchange.request.model if exchange.request else None
+    key = client.get(CLIENT, "")
+    return Origin(exchange.id, "proxy", route.path, exchange.wire.name, model or "", key)
 
 
 async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:

@@ -48,6 +48,8 @@ OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready"})
 
 POLICY: Final = web.RequestKey("guardrail_policy", Policy)
 """The policy of the key that a request came with, where it has one of its own."""
+CLIENT: Final = web.RequestKey("guardrail_client", str)
+"""Name of the key that a request came with."""
 HEADERS: Final = web.RequestKey("guardrail_headers", CIMultiDict)
 """A request's headers without the proxy's key."""
 
@@ -234,6 +236,7 @@ class KeyRing:
             message = "This proxy needs a key of its own: send it as a bearer token."
             reply = wire.error(401, message, type="authentication_error", code="invalid_api_key")
             return respond(reply, {"WWW-Authenticate": "Bearer"})
+        request[CLIENT] = entry.name
         policy = self.policy(entry)
         if policy is not None:
             request[POLICY] = policy

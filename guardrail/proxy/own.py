@@ -15,7 +15,7 @@ from guardrail.policy import Policy
 from guardrail.proxy.admission import Admission, Overload
 from guardrail.proxy.choice import chosen
 from guardrail.proxy.http import read_body, respond, status_of
-from guardrail.proxy.keys import POLICY
+from guardrail.proxy.keys import CLIENT, POLICY
 from guardrail.proxy.litellm import answer_litellm
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
@@ -91,7 +91,9 @@ class Own:
                 body = await read_body(
                     client, settings.max_request_bytes, settings.read_timeout_s, budget.take
                 )
-                trail = proxy.trail(Origin(request_id, "proxy", route.path, dialect), policy)
+                key = client.get(CLIENT, "")
+                origin = Origin(request_id, "proxy", route.path, dialect, client=key)
+                trail = proxy.trail(origin, policy)
                 reply = await answer(policy, body, request_id, trail)
             if trail is not None:
                 trail.finish("ok")

@@ -21,6 +21,7 @@ def remarks(body: str) -> str:
         ("categories: {hate: {flag: 0.5, block: 0.8, action: flag}}", "no effect"),
         ("categories: {hate: {flag: 0.5, block: 0.5}}", "never flags"),
         ("categories: {hate: {flag: 0}}", "every text"),
+        ("categories: {hate: {flag: 0.5, review: [0.2, 0.5]}}", "who will see no text"),
         ("categories: {hate: {block: 0.999}}", "hardly ever reached"),
         ("categories: {hate: {block: 0.5, review: [0.6, 0.7]}}", "lies above"),
         ("categories: {hate: {flag: 0.5, direction: output, roles: [user]}}", "on input only"),

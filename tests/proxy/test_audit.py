@@ -6,10 +6,13 @@ import asyncio
 import sqlite3
 
 import pytest
+from aiohttp import web
 
 from guardrail.audit import AuditSettings, Query, Store
 from guardrail.errors import SettingsError
+from guardrail.proxy import Limits
 from tests.proxy.conftest import completion, stream_of
+from tests.proxy.test_keys import entry
 
 PLAIN = (
     "version: 1\nname: t\nmessage: no way\naudit: {text: plain}\n"
@@ -175,3 +178,52 @@ async def test_a_full_queue_follows_the_policy(start, tmp_path, policy, status) 
 async def test_a_policy_whose_texts_cannot_be_kept_stops_the_start(start, audit) -> None:
     with pytest.raises(SettingsError, match="guardrail audit key"):
         await start(PLAIN.replace("plain", "hash"), audit=audit)
+
+
+async def test_what_of_a_request_cannot_be_read_is_named(start, audit) -> None:
+    bench = await start(audit=audit)
+    bench.upstream.answers(completion("fine"))
+    parts = [
+        {"type": "text", "text": "what is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+    ]
+    body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+    path = f"{bench.url}/v1/chat/completions"
+    async with bench.client.post(path, json=body) as response:
+        assert response.status == 200
+    asked, _ = await records(audit, 2)
+    assert "image_url: cannot be read" in asked["detail"]["skipped"][0]
+
+
+async def test_a_request_that_is_turned_away_for_load_is_recorded(start, audit) -> None:
+    bench = await start(audit=audit, limits=Limits(concurrency=1))
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        await gate.wait()
+        return web.json_response(completion("fine"))
+
+    bench.upstream.handler = slow
+    first = asyncio.ensure_future(bench.chat("hello").__aenter__())
+    await asked.wait()
+    async with bench.chat("hello") as response:
+        assert response.status == 503
+    gate.set()
+    (await first).release()
+    found = await records(audit, 3)
+    shed = [one for one in found if one["reason"] == "overload"]
+    assert [(one["outcome"], one["action"]) for one in shed] == [("failed", "block")]
+
+
+async def test_the_name_of_the_proxys_key_is_recorded(start, audit, tmp_path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry("team-a", "the-key"))
+    bench = await start(audit=audit, keys=keys)
+    bench.upstream.answers(completion("fine"))
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    path = f"{bench.url}/v1/chat/completions"
+    headers = {"x-guardrail-key": "the-key"}
+    async with bench.client.post(path, json=body, headers=headers) as response:
+        assert response.status == 200
+    assert {one["client"] for one in await records(audit, 2)} == {"team-a"}

@@ -10,7 +10,7 @@ export async function detail(main, state, id) {
   const facts = [
     ["Time", clock(one.time)], ["Request", one.request_id], ["Route", one.route || "in process"],
     ["API, model asked for", [one.dialect, one.llm].filter(Boolean).join(", ") || "–"],
-    ["What", `${one.direction}, ${one.channel} by ${one.role}`],
+    ["Key", one.client || "–"], ["What", `${one.direction}, ${one.channel} by ${one.role}`],
     ["Decided by", one.decided_by || "–"],
     ["Why", one.category ? `${title(one.category)}: ${one.reason}, ${chance(one.probability)} against ${chance(one.threshold)}` : one.reason || "nothing was found"],
     ["Outcome", one.outcome + (one.final ? "" : " (the answer goes on, or was cut by a crash)")],
