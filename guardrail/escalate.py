@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from guardrail.classifier.base import Sample
@@ -57,6 +58,8 @@ class _Lane:
 
     def close(self) -> None:
         """Fail what waits and release the threads."""
+        _fail(self._waiting, CheckError("the checker is closing", reason="closing"))
+        self._waiting.clear()
         for task in self._tasks:
             task.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -83,11 +86,13 @@ class _Lane:
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run(batch))
                 self._tasks.add(task)
-                task.add_done_callback(self._finished)
+                task.add_done_callback(partial(self._finished, batch))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, batch: Sequence[_Question], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
+        if task.cancelled():  # perhaps before it began
+            _fail(batch, CheckError("the checker is closing", reason="closing"))
+        else:
             self._start()
 
     def _take(self) -> list[_Question]:
@@ -109,13 +114,17 @@ class _Lane:
                 self._pool, self.guard.ask, samples, batch[0].categories
             )
         except Exception as error:  # noqa: BLE001  (goes to those who wait)
-            for question in batch:
-                if not question.answer.done():
-                    question.answer.set_exception(error)
+            _fail(batch, error)
             return
         for question, answer in zip(batch, answers, strict=True):
             if not question.answer.done():
                 question.answer.set_result(answer)
+
+
+def _fail(questions: Iterable[_Question], error: Exception) -> None:
+    for question in questions:
+        if not question.answer.done():
+            question.answer.set_exception(error)
 
 
 class Escalator:

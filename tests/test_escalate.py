@@ -225,6 +225,24 @@ async def test_a_cancelled_check_leaves_nothing_behind(marker, big) -> None:
         assert verdict.action is Action.PASS
 
 
+async def test_closing_fails_what_waits_at_once(marker, big) -> None:
+    patient = parse_policy(
+        HEAD
+        + (GUARD % ", concurrency: 1").replace("300", "9000")
+        + f"categories: {{unsafe: {{block: 0.6, {BAND}}}}}"
+    )
+    one = checker(marker, big)
+    await asyncio.to_thread(one.adopt, patient)
+    tasks = [
+        asyncio.ensure_future(one.check(patient, Direction.INPUT, segment(f"MEH SLOW {n}")))
+        for n in range(20)
+    ]
+    await asyncio.sleep(0.1)
+    await one.close()
+    verdicts = await asyncio.wait_for(asyncio.gather(*tasks), 3)
+    assert {v.findings[0].reason for v in verdicts} <= {"guard_closing", "closing"}
+
+
 def test_tools_that_judge_one_text_after_another_ask_the_guard_too(marker, big) -> None:
     ready = PreparedPolicies(marker, Guards(lambda *_: big)).get(CLOSED)
 
