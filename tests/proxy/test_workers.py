@@ -154,6 +154,18 @@ async def test_workers_share_the_port_survive_a_death_reload_and_drain(serve) ->
         await running.text("/health/live")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_workers_end_when_their_parent_is_killed(serve) -> None:
+    running = await serve("--workers", "2", "--threads", "1")
+    pids = running.pids()
+    running.process.kill()
+
+    async def gone() -> bool:
+        return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+    await until(gone)
+
+
 async def test_readiness_goes_first_and_the_drain_is_bounded(serve) -> None:
     running = await serve("--drain-delay-s", "1", "--drain-s", "0.3")
     assert '"ready"' in await running.text("/health/ready")
