@@ -152,7 +152,8 @@ def decide_failure(
 ) -> Verdict:
     """Decide about a text whose check could not be made.
 
-    Rules that fail closed take their most severe action; rules that fail open take none.
+    Rules that fail closed take their most severe action, or block where that is to redact: what
+    was not found cannot be taken out. Rules that fail open take none.
 
     Args:
         policy: The policy in force.
@@ -314,10 +315,14 @@ def _source(category: str, scores: Scores, *, abstains: bool = False) -> tuple[S
 
 def _failures(rules: Iterable[Rule], reason: str, guard: str = "") -> list[Finding]:
     return [
-        Finding(rule.category, rule.action, reason=reason, stage=Stage.FAILURE, guard=guard)
+        Finding(rule.category, _closed(rule), reason=reason, stage=Stage.FAILURE, guard=guard)
         for rule in rules
         if rule.failure is FailureMode.CLOSED and rule.action is not Action.PASS
     ]
+
+
+def _closed(rule: Rule) -> Action:
+    return Action.BLOCK if rule.action is Action.REDACT else rule.action
 
 
 def _verdict(

@@ -15,14 +15,15 @@ bounded by the guard's own bound. Whatever way the loop is left, its tasks are c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol
 
 from guardrail.classifier.base import Place, Stream
 from guardrail.decide import decide_failure
 from guardrail.policy import Mode, Policy
+from guardrail.redact import StreamRedactor, Unredactable
 from guardrail.stream import (
     Check,
     Command,
@@ -148,11 +149,13 @@ class Result:
         verdict: The worst verdict, or None where nothing was checked.
         stats: What the guard counted.
         fault: A stable word for a fault of the source, or None.
+        redacted: Places that were redacted, by kind.
     """
 
     verdict: Verdict | None
     stats: StreamStats
     fault: str | None = None
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,8 @@ class Relay:
             is closed however the relay is left.
         sink: Where they go.
         judge: Turns a `Check` into a verdict; never raises.
+        redactor: Redacts what is released, or None.
+        refusal: The verdict on what should be redacted and cannot be.
     """
 
     def __init__(
@@ -201,8 +206,12 @@ class Relay:
         source: AsyncGenerator[Sequence[Frame], None],
         sink: Sink,
         judge: Callable[[Check], Awaitable[Verdict]],
+        redactor: StreamRedactor | None = None,
+        refusal: Verdict | None = None,
     ) -> None:
         self._guard = guard
+        self._redactor = redactor
+        self._refusal = refusal
         self._source = source
         self._sink = sink
         self._judge = judge
@@ -239,7 +248,9 @@ class Relay:
         finally:
             await self._stop()
         error = self._ended.error if self._ended else None
-        return Result(self._verdict, self._guard.stats, error.kind if error else None)
+        redacted = dict(self._redactor.counts) if self._redactor else {}
+        fault = error.kind if error else None
+        return Result(self._verdict, self._guard.stats, fault, redacted)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -302,7 +313,7 @@ class Relay:
             case Check():
                 self._spawn(self._check(command))
             case Release(frames):
-                await self._sink.release(frames)
+                await self._release(frames)
             case Wake(at):
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_at(at, self._events.put_nowait, _Tick())
@@ -310,9 +321,26 @@ class Relay:
                 self._over = True
                 await self._sink.refuse(command.verdict)
             case Finish():
+                await self._release((), last=True)
+                if self._over:
+                    return
                 self._over = True
                 fault = self._ended.error if self._ended else None
                 await (self._sink.fail(str(fault)) if fault else self._sink.finish())
+
+    async def _release(self, frames: Sequence[Frame], *, last: bool = False) -> None:
+        """Write what may leave; end the answer where something cannot be redacted."""
+        redactor = self._redactor
+        if redactor is not None:
+            try:
+                frames = redactor.flush() if last else redactor.feed(frames)
+            except Unredactable:
+                assert self._refusal is not None, "a redactor comes with a refusal"
+                self._over, self._verdict = True, self._refusal
+                await self._sink.refuse(self._refusal)
+                return
+        if frames:
+            await self._sink.release(frames)
 
     async def _check(self, check: Check) -> None:
         verdict = await self._judge(check)
@@ -322,7 +350,7 @@ class Relay:
         """Remember the worst verdict; the first that flags is told to the client."""
         if self._verdict is None or self._verdict.action < verdict.action:
             self._verdict = verdict
-            if verdict.effective is Action.FLAG:
+            if verdict.effective in (Action.FLAG, Action.REDACT):
                 await self._sink.flagged(verdict)
 
 

@@ -5,6 +5,7 @@ This room knows nothing of models, policies, HTTP or clocks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -65,11 +66,12 @@ class Action(Enum):
 
     PASS = "pass"  # noqa: S105  (not a password)
     FLAG = "flag"
+    REDACT = "redact"
     BLOCK = "block"
 
     @property
     def severity(self) -> int:
-        """0 for pass up to 2 for block."""
+        """0 for pass up to 3 for block."""
         return _SEVERITY[self]
 
     def __lt__(self, other: object) -> bool:
@@ -357,6 +359,18 @@ class Verdict:
             return self.findings[0].guard
         answered = (e.guard for e in self.scores.escalations if e.after is not None)
         return next(answered, "")
+
+    @property
+    def redacted(self) -> Mapping[str, int]:
+        """How many places rules that redact have found, by kind; never their text.
+
+        A kind is a detector's name, or the category of a pattern or word.
+        """
+        rules = {f.category for f in self.findings if f.action is Action.REDACT}
+        found = (e for e in self.scores.evidence if e.category in rules)
+        return Counter(
+            e.name if e.kind == "detector" else e.category for e in found if e.kind != "view"
+        )
 
     @property
     def categories(self) -> tuple[str, ...]:

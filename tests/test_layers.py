@@ -21,6 +21,7 @@ RANKS = {
     "policy": 1,
     "classifier": 2,
     "decide": 2,
+    "redact": 3,
     "stream": 3,
     "wire": 3,
     "check": 4,

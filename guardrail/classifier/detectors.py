@@ -26,7 +26,8 @@ LINE_CHARS: Final = 1_000
 LINE_OVERLAP: Final = 200
 
 Place = tuple[int, int]
-Finder = Callable[[str], Iterator[Place]]
+Finder = Callable[[str, int], Iterator[Place]]
+"""Finds in a text; the number bounds the candidates that it looks at."""
 
 
 def detect(detector: Detector, text: str) -> list[Place]:
@@ -39,13 +40,13 @@ def detect(detector: Detector, text: str) -> list[Place]:
     Returns:
         Start and end of at most `MAX_FOUND` places.
     """
-    found = DETECTORS[detector](text)
+    found = DETECTORS[detector](text, MAX_TRIED)
     return [place for place, _ in zip(found, range(MAX_FOUND), strict=False)]
 
 
 def _by_pattern(pattern: str, confirm: Callable[[str], bool] | None = None) -> Finder:
-    def find(text: str) -> Iterator[Place]:
-        for start, end in compile_pattern(pattern).find(text, MAX_TRIED):
+    def find(text: str, tries: int) -> Iterator[Place]:
+        for start, end in compile_pattern(pattern).find(text, tries):
             if confirm is None or confirm(text[start:end]):
                 yield start, end
 
@@ -87,9 +88,9 @@ _IBAN_LENGTHS: Final[Mapping[str, int]] = MappingProxyType(
 _IBAN: Final = r"(?-i:\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})"
 
 
-def _iban(text: str) -> Iterator[Place]:
+def _iban(text: str, tries: int) -> Iterator[Place]:
     """Find IBANs whose length and check digits (ISO 13616, mod 97) are right."""
-    for start, end in compile_pattern(_IBAN).find(text, MAX_TRIED):
+    for start, end in compile_pattern(_IBAN).find(text, tries):
         length = _IBAN_LENGTHS.get(text[start : start + 2])
         if length is None:
             continue
@@ -99,13 +100,13 @@ def _iban(text: str) -> Iterator[Place]:
             yield start, end
 
 
-def _phone(text: str) -> Iterator[Place]:
+def _phone(text: str, tries: int) -> Iterator[Place]:
     """Find valid numbers in international form, or as they are written in the United States."""
     if sum(c.isdigit() for c in text) < 7:
         return
     import phonenumbers
 
-    matcher = phonenumbers.PhoneNumberMatcher(text, "US", max_tries=MAX_TRIED)
+    matcher = phonenumbers.PhoneNumberMatcher(text, "US", max_tries=tries)
     for match in matcher:
         yield match.start, match.end
 
@@ -145,7 +146,7 @@ def _secret_plugins() -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _secrets(text: str) -> Iterator[Place]:
+def _secrets(text: str, _tries: int) -> Iterator[Place]:
     seen: set[Place] = set()
     for start, line in _lines(text):
         for plugin in _secret_plugins():
@@ -180,10 +181,10 @@ _INVISIBLE: Final = (
 )
 
 
-def _invisible(text: str) -> Iterator[Place]:
+def _invisible(text: str, tries: int) -> Iterator[Place]:
     if text.isascii():
         return
-    for start, end in compile_pattern(_INVISIBLE).find(text, MAX_TRIED):
+    for start, end in compile_pattern(_INVISIBLE).find(text, tries):
         if text[start] != "\U0001f3f4":
             yield start, end
 

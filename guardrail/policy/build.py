@@ -9,11 +9,13 @@ from typing import Any, Final
 from guardrail.policy.abstain import build_abstain
 from guardrail.policy.guards import GuardSpec, build_escalate, build_guards
 from guardrail.policy.patterns import compile_pattern, compile_words
+from guardrail.policy.redaction import check_order, check_placeholders, check_redacts
 from guardrail.policy.schema import CATEGORY_KEYS
 from guardrail.policy.types import (
     DEFAULT_MESSAGE,
     DEFAULT_ROLES,
     PII,
+    PLACEHOLDER,
     AuditPolicy,
     AuditText,
     Detector,
@@ -59,17 +61,20 @@ def build(document: Mapping[str, Any], content_hash: str, problem: Problem) -> P
     timeout_ms = document.get("timeout_ms", 10_000)
     guards = build_guards(document, timeout_ms, problem)
     categories = document["categories"].items()
-    rules = (_rule(key, body, failure, guards, problem) for key, body in categories)
+    rules = tuple(_rule(key, body, failure, guards, problem) for key, body in categories)
+    check_placeholders(rules, problem)
+    scope_check = InputCheck(scope.get("check", "before"))
+    check_order(rules, scope_check, problem)
     message, translations = _message(document.get("message", DEFAULT_MESSAGE))
     return Policy(
         name=document["name"],
         content_hash=content_hash,
         description=document.get("description", ""),
         mode=Mode(document.get("mode", "enforce")),
-        rules=tuple(rules),
+        rules=rules,
         roles=_roles(scope) or DEFAULT_ROLES,
         turns=Turns(scope.get("turns", "latest_turn")),
-        input_check=InputCheck(scope.get("check", "before")),
+        input_check=scope_check,
         timeout_ms=timeout_ms,
         message=message,
         translations=translations,
@@ -121,6 +126,10 @@ def _rule(
     block, block_target = _threshold(body.get("block"), (*where, "block"), problem)
     blocks = block is not None or block_target is not None
     action = Action(body.get("action", "block" if blocks else "flag"))
+    if action is Action.REDACT:
+        check_redacts(key, body, where, problem)
+        block = 0.5 if block is None and flag is None else block if block is not None else flag
+        flag, blocks = None, True
     if not blocks and flag is None and flag_target is None and action is not Action.PASS:
         raise problem(where, f"'{key}' has no threshold; add 'flag:' or 'block:' (0 to 1)")
     if flag is not None and block is not None and flag > block:
@@ -131,9 +140,8 @@ def _rule(
     if action is Action.BLOCK and not blocks:
         raise problem((*where, "action"), "'action: block' needs a 'block:' threshold")
     wanted = body.get("direction", "both")
-    default = (
-        failure.get("block", "closed") if action is Action.BLOCK else failure.get("flag", "open")
-    )
+    severe = action in (Action.BLOCK, Action.REDACT)
+    default = failure.get("block", "closed") if severe else failure.get("flag", "open")
     message, translations = _message(body["message"]) if "message" in body else (None, {})
     examples = body.get("examples", {})
     return Rule(
@@ -155,6 +163,7 @@ def _rule(
         matchers=_matchers(body, where, problem),
         escalate=build_escalate(body, guards, (*where, "escalate"), problem),
         abstain=build_abstain(body, guards, (*where, "abstain"), problem),
+        placeholder=body.get("placeholder", PLACEHOLDER),
     )
 
 

@@ -124,6 +124,13 @@ _RULE = _object(
         },
         "escalate": ESCALATE_SCHEMA,
         "abstain": ABSTAIN_SCHEMA,
+        "placeholder": {
+            "type": "string",
+            "maxLength": 100,
+            # It may stand inside JSON that a model wrote.
+            "pattern": '^[^"\\\\\\u0000-\\u001f]*$',
+            "description": "What stands for a redacted place; {kind} and {category} are filled in.",
+        },
         "failure": _FAILURE,
         "message": {**_MESSAGE, "description": "Text for the user when this rule blocks."},
         "rubric": {

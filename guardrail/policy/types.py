@@ -161,6 +161,9 @@ class Detector(StrEnum):
     INVISIBLE = "invisible"
 
 
+PLACEHOLDER: Final = "[REDACTED:{kind}]"
+"""What stands for a redacted place, where a rule says nothing else."""
+
 PII: Final = (
     Detector.EMAIL,
     Detector.PHONE,
@@ -246,6 +249,8 @@ class Rule:
         matchers: What puts a text into it by shape.
         escalate: When a bigger guard is asked, or None.
         abstain: What it does where the model is not sure enough to say either, or None.
+        placeholder: What stands for a redacted place; ``{kind}`` is the detector's name, or the
+            category, and ``{category}`` the category.
     """
 
     category: str
@@ -266,6 +271,7 @@ class Rule:
     matchers: Matchers = Matchers()
     escalate: Escalate | None = None
     abstain: Abstain | None = None
+    placeholder: str = PLACEHOLDER
 
     @property
     def resolved(self) -> bool:
@@ -377,9 +383,16 @@ class Policy:
         return any(direction in rule.directions for rule in self.rules)
 
     def may_block(self, direction: Direction) -> bool:
-        """Whether any rule can block texts that travel this way."""
+        """Whether any rule can block texts that travel this way; to redact may be to block."""
         return self.mode is Mode.ENFORCE and any(
-            direction in rule.directions and rule.action is Action.BLOCK for rule in self.rules
+            direction in rule.directions and rule.action in (Action.BLOCK, Action.REDACT)
+            for rule in self.rules
+        )
+
+    def redacts(self, direction: Direction) -> bool:
+        """Whether any rule takes something out of texts that travel this way."""
+        return self.mode is Mode.ENFORCE and any(
+            direction in rule.directions and rule.action is Action.REDACT for rule in self.rules
         )
 
     def select(

@@ -20,10 +20,12 @@ from guardrail.policy import Policy
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, explain
+from guardrail.redact import Redactor, StreamRedactor, unredactable
 from guardrail.relay import Places, Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
 from guardrail.types import Direction, Frame, Role, Segment, Verdict
 from guardrail.wire import Wire, WireRequest, WireStream, read_error
+from guardrail.wire.rewrite import edit_body, edit_event
 
 log = logging.getLogger("guardrail.proxy")
 
@@ -238,8 +240,10 @@ class Answer:
             source = self._frame(body, fine=upstream.ok)
             sink = WholeSink(self.wire, self.request, body, headers, upstream.status, self.notices)
         guard = StreamGuard(stream_settings(self.policy))
+        redactor = self._redactor(whole=isinstance(sink, WholeSink), fine=upstream.ok)
+        refusal = unredactable(self.policy, Direction.OUTPUT)
         try:
-            result = await Relay(guard, source, sink, self._judge).run()
+            result = await Relay(guard, source, sink, self._judge, redactor, refusal).run()
         except ConnectionResetError:
             raise
         except Exception:
@@ -250,6 +254,13 @@ class Answer:
             await sink.fail("The guardrail failed on this answer.")
             result = Result(None, guard.stats, "fault")
         return Relayed(sink.response, result, first.held_s)
+
+    def _redactor(self, *, whole: bool, fine: bool) -> StreamRedactor | None:
+        redactor = Redactor.of(self.policy, Direction.OUTPUT)
+        if redactor is None:
+            return None
+        read = self.wire.read_response if fine else read_error
+        return StreamRedactor(redactor, edit_body(read, redactor.clean) if whole else edit_event)
 
     async def _judge(self, check: Check) -> Verdict:
         segment = Segment(

@@ -30,10 +30,12 @@ from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.own import Own
 from guardrail.proxy.paths import Route, route_of
+from guardrail.proxy.redaction import header_of, redacted
 from guardrail.proxy.reload import Reloader
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.tracing import NoTracing, Tracing
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
+from guardrail.redact import unredactable
 from guardrail.types import Direction, Role, Verdict
 from guardrail.wire import WIRES, Wire, WireRequest, wire_for
 from guardrail.wire.litellm_api import LITELLM_PATH
@@ -192,8 +194,12 @@ class Proxy:
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
+            clean, exchange.redacted = await redacted(policy, exchange.wire, request)
+            self.metrics.redacted(Direction.INPUT, exchange.redacted)
+            if clean is None:
+                return self._refuse(exchange, unredactable(policy, Direction.INPUT))
             url = self.upstream.url(route.path, client.rel_url.raw_query_string)
-            sent = request.raw if client.body_exists else None
+            sent = clean.raw if client.body_exists else None
             model = self.tracing.model(exchange.wire.name, request.model, url.host or "")
             note = stack.enter_context(model)
             answer = await stack.enter_async_context(
@@ -229,8 +235,10 @@ class Proxy:
             verdict = exchange.input = await check
             note.verdict(verdict)
         exchange.input_s = time.monotonic() - started
-        if not verdict.blocked:
-            return None
+        return self._refuse(exchange, verdict) if verdict.blocked else None
+
+    def _refuse(self, exchange: Exchange, verdict: Verdict) -> web.Response:
+        exchange.input = verdict
         exchange.ended = "blocked_input"
         reply = exchange.wire.input_refusal(exchange.request, exchange.notices.notice(verdict))
         return respond(reply, exchange.notices.headers(verdict))
@@ -244,6 +252,7 @@ class Proxy:
     ) -> web.StreamResponse:
         headers = forwardable(upstream.headers, drop=("content-length", "content-encoding"))
         headers.update(exchange.notices.headers(exchange.input))
+        headers.update(header_of(exchange.redacted))
         if upstream.status in _REDIRECTS:  # it would lead the client past the guardrail
             raise UpstreamError("redirect", 502, "The model API answered with a redirect.")
         if not 200 <= upstream.status < 300:

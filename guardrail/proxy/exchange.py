@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from guardrail.audit import Trail
 from guardrail.policy import InputCheck, Policy
@@ -13,7 +14,7 @@ from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.tracing import Note
 from guardrail.relay import Result
-from guardrail.types import Action, Verdict
+from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import Wire, WireRequest
 
 __all__ = ["Exchange"]
@@ -37,6 +38,7 @@ class Exchange:
     trail: Trail | None = None
     input_s: float = 0.0
     first_held_s: float | None = None
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
     def fault(self, metrics: Metrics, ended: str, error: Exception) -> None:
         """Take note that it ends in an error."""
@@ -62,6 +64,7 @@ class Exchange:
             metrics.upstream_errors.labels(result.fault).inc()
         if result is not None:
             metrics.stream(result.stats)
+            metrics.redacted(Direction.OUTPUT, result.redacted)
         if self.trail is not None:
             stats, fault = (result.stats, result.fault) if result else (None, None)
             self.trail.finish(self.ended, stats, fault)

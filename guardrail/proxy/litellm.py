@@ -7,9 +7,11 @@ import asyncio
 from guardrail.check import Checker, Watch
 from guardrail.decide import worst
 from guardrail.policy import Policy
-from guardrail.types import Direction
+from guardrail.redact import Redactor
+from guardrail.types import Direction, Role, Segment
 from guardrail.wire import JSON, Reply
-from guardrail.wire.litellm_api import read_litellm, write_litellm
+from guardrail.wire.json import clean
+from guardrail.wire.litellm_api import LiteLLMQuestion, read_litellm, write_litellm
 
 __all__ = ["answer_litellm"]
 
@@ -26,7 +28,7 @@ async def answer_litellm(
         watch: Told of every decision.
 
     Returns:
-        Whether the texts may pass; a failed check follows the policy's failure mode.
+        Whether the texts may pass, and as what; a failed check follows the policy's failure mode.
 
     Raises:
         WireError: The body is not a question of that API.
@@ -40,5 +42,31 @@ async def answer_litellm(
         )
         verdicts = await asyncio.gather(*checks)
     blocked = [verdict for verdict in verdicts if verdict.blocked]
-    message = policy.message_for(worst(blocked).categories) if blocked else None
-    return Reply(200, write_litellm(message), JSON)
+    if blocked:
+        return Reply(200, write_litellm(policy.message_for(worst(blocked).categories)), JSON)
+    redactor = Redactor.of(policy, question.direction)
+    if redactor is None:
+        return Reply(200, write_litellm(None), JSON)
+    made, held = _redacted(question, redactor)
+    if held:  # a tool call, or a text that only the messages have: the API cannot replace it
+        return Reply(200, write_litellm(policy.message_for(held)), JSON)
+    return Reply(200, write_litellm(None, made if made != question.texts else None), JSON)
+
+
+def _redacted(
+    question: LiteLLMQuestion, redactor: Redactor
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the texts as they may pass, and categories of places that no text holds."""
+    speakers = {segment.text: segment for segment in question.segments}
+    made = []
+    for text in question.texts:
+        plain = clean(text)
+        segment = speakers.get(plain, Segment(plain, Role.TEXT))
+        made.append(redactor.text(plain, segment.role, segment.channel.kind))
+    known = {clean(text) for text in question.texts}
+    left: dict[str, None] = {}
+    for segment in question.segments:
+        finder = redactor.finder(segment.role, segment.channel.kind)
+        if finder is not None and segment.text not in known:
+            left |= dict.fromkeys(place.category for place in finder.find(segment.text))
+    return tuple(made), tuple(left)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from guardrail.check import CheckRecord, ShadowRecord
 from guardrail.stream import StreamStats
-from guardrail.types import Outcome
+from guardrail.types import Direction, Outcome
 
 __all__ = ["MULTIPROCESS_DIR", "Metrics"]
 
@@ -57,6 +58,12 @@ class Metrics:
             "guardrail_check_failures",
             "Checks that could not be made or did not cover the text.",
             ["direction", "outcome", "action"],
+            registry=registry,
+        )
+        self.redactions = Counter(
+            "guardrail_redactions",
+            "Places that were taken out of texts, by kind.",
+            ["direction", "kind"],
             registry=registry,
         )
         self.bypasses = Counter(
@@ -227,6 +234,11 @@ class Metrics:
             self.audit_errors.labels(event.removeprefix("error:")).inc(count)
         else:
             self.audit_records.labels(event).inc(count)
+
+    def redacted(self, direction: Direction, counts: Mapping[str, int]) -> None:
+        """Count places that were redacted."""
+        for kind, count in counts.items():
+            self.redactions.labels(direction.value, kind).inc(count)
 
     def stream(self, stats: StreamStats) -> None:
         """Count one finished answer."""

@@ -398,7 +398,7 @@ class Raising:
 
     def flagged(self, verdict: Verdict) -> None:
         """Tell the callback."""
-        if self._on_flag is not None and verdict.effective is Action.FLAG:
+        if self._on_flag is not None and verdict.effective in (Action.FLAG, Action.REDACT):
             self._on_flag(verdict)
 
     def blocked(self, verdict: Verdict, codec: Codec[Any]) -> Iterable[Any]:  # noqa: ARG002

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from guardrail.policy import Policy
 from guardrail.sdk.api import Guardrail
+from guardrail.sdk.exchange import ERROR
 from guardrail.sdk.scope import Options
-from guardrail.sdk.transport import ERROR, guarded_http
+from guardrail.sdk.transport import guarded_http
 from guardrail.types import Verdict
 
 __all__ = ["guard_client"]

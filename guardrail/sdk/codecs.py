@@ -6,13 +6,14 @@ A codec serves one stream. It knows neither asyncio nor policies: it is told wha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from guardrail.sdk.adapters import EMPTY_REQUEST, as_plain, dialect_of, dump_plain
 from guardrail.types import Channel, Frame, Span
 from guardrail.wire import Notice, WireStream
+from guardrail.wire.rewrite import edit_event
 from guardrail.wire.sse import SseDecoder
 from guardrail.wire.stream import DONE
 
@@ -44,6 +45,12 @@ class Codec(Protocol[T]):
 
     def items(self, frames: Sequence[Frame]) -> Iterable[T]:
         """Return what the consumer gets for cleared frames."""
+        ...
+
+    def edit(
+        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
+    ) -> Frame | None:
+        """Return a frame with other texts; see `guardrail.redact.EditFrame`."""
         ...
 
     def refusal(self, notice: Notice) -> Iterable[T]:
@@ -80,6 +87,18 @@ class TextCodec(Generic[T]):
     def items(self, frames: Sequence[Frame]) -> Iterable[T]:
         """Return the items of the frames."""
         return [frame.payload for frame in frames]  # type: ignore[misc]
+
+    def edit(
+        self,
+        frame: Frame,
+        texts: Mapping[str, str],
+        other: Callable[[str], str],  # noqa: ARG002
+    ) -> Frame | None:
+        """Return a frame with another text, where an item can be made of one."""
+        changed = [shown for text, shown in texts.items() if shown != text]
+        if not changed:
+            return frame
+        return None if self._make is None else replace(frame, payload=self._make(changed[0]))
 
     def refusal(self, notice: Notice) -> Iterable[T]:
         """Return the notice as one item."""
@@ -118,6 +137,21 @@ class EventCodec:
             self._stream.sent(pair[1])
             out.append(pair[0])
         return out
+
+    def edit(
+        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
+    ) -> Frame | None:
+        """Return a frame with other texts; its object is made anew, of the same type."""
+        pair: Any = frame.payload
+        item, inner = pair
+        made = edit_event(inner, texts, other)
+        if made is None or made is inner:
+            return None if made is None else frame
+        make = getattr(type(item), "model_validate", None)
+        if make is None and not isinstance(item, dict):
+            return None
+        new = made.payload if make is None else make(made.payload)
+        return replace(frame, payload=(new, made))
 
     def refusal(self, notice: Notice) -> Iterable[Any]:
         """Return closing chunks of the same type as the last one."""
@@ -158,6 +192,12 @@ class ByteCodec:
             self._stream.sent(frame)
         return [b"".join(frame.raw for frame in frames)]
 
+    def edit(
+        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
+    ) -> Frame | None:
+        """Return a frame with other texts."""
+        return edit_event(frame, texts, other)
+
     def refusal(self, notice: Notice) -> Iterable[bytes]:
         """Return the closing frames of the dialect."""
         return [self._stream.refusal(notice)]
@@ -186,6 +226,12 @@ class AnyCodec:
     def items(self, frames: Sequence[Frame]) -> Iterable[Any]:
         """Return what the consumer gets."""
         return self._codec.items(frames) if self._codec is not None else ()
+
+    def edit(
+        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
+    ) -> Frame | None:
+        """Return a frame with other texts."""
+        return self._codec.edit(frame, texts, other) if self._codec is not None else frame
 
     def refusal(self, notice: Notice) -> Iterable[Any]:
         """Return the items that end a blocked stream."""

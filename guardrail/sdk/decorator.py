@@ -29,6 +29,7 @@ from guardrail.sdk.handles import (
     is_async_stream,
     is_stream,
 )
+from guardrail.sdk.redaction import put_back
 from guardrail.sdk.scope import OnBlock, Options, Scope
 from guardrail.types import Verdict
 
@@ -107,7 +108,7 @@ class Guard:
     def _function(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             scope = Scope(self._options)
-            refused, result = _call(scope, find, args, kwargs, lambda: fn(*args, **kwargs))
+            refused, result = _call(scope, find, args, kwargs, fn)
             if refused is not None:
                 return scope.replacement(refused)
             if inspect.isawaitable(result):
@@ -123,7 +124,7 @@ class Guard:
     def _coroutine(self, fn: Callable[..., Any], find: Find | None) -> Callable[..., Any]:
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             scope = Scope(self._options)
-            refused, result = await _acall(scope, find, args, kwargs, lambda: fn(*args, **kwargs))
+            refused, result = await _acall(scope, find, args, kwargs, fn)
             if refused is not None:
                 return scope.replacement(refused)
             return await _finish(scope, result)
@@ -134,8 +135,8 @@ class Guard:
         def guarded(*args: Any, **kwargs: Any) -> Generator[Any, None, None]:
             scope = Scope(self._options)
 
-            def begin() -> Begun[Any]:
-                return Begun(scope.stream(fn(*args, **kwargs)))
+            def begin(*given: Any, **named: Any) -> Begun[Any]:
+                return Begun(scope.stream(fn(*given, **named)))
 
             refused, stream = _call(scope, find, args, kwargs, begin)
             if stream is None:
@@ -150,8 +151,8 @@ class Guard:
         async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
             scope = Scope(self._options)
 
-            async def begin() -> AsyncBegun[Any]:
-                return await AsyncBegun.of(scope.astream(fn(*args, **kwargs)))
+            async def begin(*given: Any, **named: Any) -> AsyncBegun[Any]:
+                return await AsyncBegun.of(scope.astream(fn(*given, **named)))
 
             refused, stream = await _acall(scope, find, args, kwargs, begin)
             if stream is None:
@@ -181,10 +182,18 @@ def _call(
     find: Find | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    call: Callable[[], Any],
+    fn: Callable[..., Any],
 ) -> tuple[Verdict | None, Any]:
     """Check the input and make the call; return the verdict that refuses it, or the result."""
-    return (None, call()) if find is None else scope.call(find(args, kwargs), call)
+    if find is None:
+        return None, fn(*args, **kwargs)
+    found = find(args, kwargs)
+
+    def call(content: object) -> Any:
+        given, named = put_back(args, kwargs, found, content)
+        return fn(*given, **named)
+
+    return scope.call(found, call)
 
 
 async def _acall(
@@ -192,9 +201,17 @@ async def _acall(
     find: Find | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    call: Callable[[], Awaitable[Any]],
+    fn: Callable[..., Awaitable[Any]],
 ) -> tuple[Verdict | None, Any]:
-    return (None, await call()) if find is None else await scope.acall(find(args, kwargs), call)
+    if find is None:
+        return None, await fn(*args, **kwargs)
+    found = find(args, kwargs)
+
+    def call(content: object) -> Awaitable[Any]:
+        given, named = put_back(args, kwargs, found, content)
+        return fn(*given, **named)
+
+    return await scope.acall(found, call)
 
 
 @overload

@@ -21,11 +21,13 @@ from typing import Any, Final, Literal
 from guardrail.classifier import Classifier
 from guardrail.errors import GuardrailBlocked, WireError
 from guardrail.policy import Policy
+from guardrail.redact import Redactor, unredactable
 from guardrail.sdk.adapters import dump_plain, request_body
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.scope import Options, Scope
 from guardrail.types import Direction, Verdict
 from guardrail.wire import WIRES, WireRequest
+from guardrail.wire.rewrite import redact_request
 
 try:
     from fastapi import HTTPException
@@ -107,8 +109,24 @@ class LiteLLMGuardrail(CustomGuardrail):
         Raises:
             HTTPException: It is blocked.
         """
-        await self._check_input(data, call_type)
-        return None
+        request = await self._check_input(data, call_type)
+        return None if request is None else self._redacted(data, request, call_type)
+
+    def _redacted(
+        self, data: dict[str, Any], request: WireRequest, call_type: str
+    ) -> dict[str, Any] | None:
+        """Return the request with its texts redacted, or None where it may go as it is."""
+        policy = self._options.guardrail.policy
+        redactor = Redactor.of(policy, Direction.INPUT)
+        name = _name(data, call_type)
+        if redactor is None or name is None:
+            return None
+        made = redact_request(request, WIRES[name].read_request, redactor.text)
+        if made is None:
+            raise self._refusal(unredactable(policy, Direction.INPUT))
+        if made is request:
+            return None
+        return {**data, **{key: made.payload[key] for key in _FIELDS[name] if key in made.payload}}
 
     async def async_moderation_hook(
         self,
@@ -116,22 +134,28 @@ class LiteLLMGuardrail(CustomGuardrail):
         user_api_key_dict: Any,  # noqa: ARG002
         call_type: str,
     ) -> None:
-        """Judge a request while it is being answered (mode ``during_call``)."""
-        await self._check_input(data, call_type)
+        """Judge a request while it is being answered (mode ``during_call``).
 
-    async def _check_input(self, data: dict[str, Any], call_type: str) -> None:
+        What should be redacted is refused: the request is under way.
+        """
+        request = await self._check_input(data, call_type)
+        if request is not None and self._redacted(data, request, call_type) is not None:
+            raise self._refusal(unredactable(self._options.guardrail.policy, Direction.INPUT))
+
+    async def _check_input(self, data: dict[str, Any], call_type: str) -> WireRequest | None:
         try:
             request = _read(data, call_type)
         except (WireError, TypeError) as error:
             raise HTTPException(status_code=400, detail={"error": str(error)}) from error
         if request is None:
-            return
+            return None
         guardrail = self._options.guardrail
         verdict = await guardrail.acheck_segments(
             request.segments, Direction.INPUT, opaque=request.opaque
         )
         if verdict.blocked:
             raise self._refusal(verdict)
+        return request
 
     async def async_post_call_success_hook(
         self,
@@ -215,11 +239,15 @@ class LiteLLMGuardrail(CustomGuardrail):
 
 def _read(data: Mapping[str, Any], call_type: str) -> WireRequest | None:
     """Read a request by its call type, or by its fields; None where it carries no text."""
-    name = _DIALECTS.get(str(getattr(call_type, "value", call_type))) or _by_fields(data)
+    name = _name(data, call_type)
     if name is None:
         return None
     body = request_body(data, _FIELDS[name])
     return WIRES[name].read_request(dump_plain(body))
+
+
+def _name(data: Mapping[str, Any], call_type: str) -> str | None:
+    return _DIALECTS.get(str(getattr(call_type, "value", call_type))) or _by_fields(data)
 
 
 def _by_fields(data: Mapping[str, Any]) -> str | None:

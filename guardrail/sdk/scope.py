@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from guardrail.errors import GuardrailBlocked
+from guardrail.errors import GuardrailBlocked, PolicyError
+from guardrail.policy import Policy
+from guardrail.redact import Unredactable, unredactable
 from guardrail.sdk.adapters import (
     EMPTY_REQUEST,
     answer_frame,
@@ -21,6 +23,7 @@ from guardrail.sdk.api import Guardrail, answer_segments
 from guardrail.sdk.codecs import AnyCodec, Codec, TextCodec
 from guardrail.sdk.handles import is_async_stream, is_stream
 from guardrail.sdk.parallel import abeside, beside
+from guardrail.sdk.redaction import redact_answer, redact_input
 from guardrail.sdk.streams import aclose, close
 from guardrail.types import Action, Direction, Segment, Verdict
 
@@ -67,10 +70,11 @@ class Scope:
             content: A string, messages or a request body.
 
         Returns:
-            The same.
+            The same, or what may be sent in its place where the policy redacts.
 
         Raises:
             GuardrailBlocked: It is blocked, whatever ``on_block`` says.
+            PolicyError: It holds something to redact and cannot be rebuilt.
         """
         verdict = self._options.guardrail.check_segments(self.segments(content), Direction.INPUT)
         return self._passed(verdict, content)
@@ -96,14 +100,24 @@ class Scope:
         self.noted(verdict)
         if verdict.blocked:
             raise GuardrailBlocked(verdict)
-        return content
+        made, bad = self._redacted(content)
+        if bad is not None:
+            raise GuardrailBlocked(self.noted(bad))
+        return made
 
-    def call(self, content: object, call: Callable[[], R]) -> tuple[Verdict | None, R | None]:
+    def _redacted(self, content: T) -> tuple[T, Verdict | None]:
+        policy = self._options.guardrail.policy
+        try:
+            return redact_input(policy, content), None
+        except Unredactable:
+            return content, unredactable(policy, Direction.INPUT)
+
+    def call(self, content: T, call: Callable[[T], R]) -> tuple[Verdict | None, R | None]:
         """Check an input and make the call that it is for, in the order that the policy sets.
 
         Args:
             content: A string, messages or a request body.
-            call: Makes the call.
+            call: Makes the call, with the content as it may be sent.
 
         Returns:
             The verdict that refuses the call, or None; and the result of the call.
@@ -111,23 +125,29 @@ class Scope:
         segments, guardrail = self.segments(content), self._options.guardrail
         if guardrail.parallel:
             check = guardrail.submit_segments(segments, Direction.INPUT)
-            verdict, result = beside(check, call, _drop)
+            verdict, result = beside(check, lambda: call(content), _drop)
             return (verdict, None) if self.noted(verdict).blocked else (None, result)
         verdict = self.noted(guardrail.check_segments(segments, Direction.INPUT))
-        return (verdict, None) if verdict.blocked else (None, call())
+        if verdict.blocked:
+            return verdict, None
+        made, bad = self._redacted(content)
+        return (None, call(made)) if bad is None else (self.noted(bad), None)
 
     async def acall(
-        self, content: object, call: Callable[[], Awaitable[R]]
+        self, content: T, call: Callable[[T], Awaitable[R]]
     ) -> tuple[Verdict | None, R | None]:
         """Check an input and make the async call that it is for; see `call`."""
         segments, guardrail = self.segments(content), self._options.guardrail
         if guardrail.parallel:
-            work = call()
+            work = call(content)
             check = guardrail.acheck_segments(segments, Direction.INPUT)
             verdict, result = await abeside(check, work, _adrop)
             return (verdict, None) if self.noted(verdict).blocked else (None, result)
         verdict = self.noted(await guardrail.acheck_segments(segments, Direction.INPUT))
-        return (verdict, None) if verdict.blocked else (None, await call())
+        if verdict.blocked:
+            return verdict, None
+        made, bad = self._redacted(content)
+        return (None, await call(made)) if bad is None else (self.noted(bad), None)
 
     # --- output --------------------------------------------------------------------------
 
@@ -166,7 +186,25 @@ class Scope:
 
     def _kept(self, verdict: Verdict, result: T) -> T:
         self.noted(verdict)
-        return cast("T", self.replacement(verdict, result)) if verdict.blocked else result
+        policy = self._options.guardrail.policy
+        try:
+            made = result if verdict.blocked else self._clean(policy, result)
+        except Unredactable:
+            verdict = self.noted(unredactable(policy, Direction.OUTPUT))
+        return cast("T", self.replacement(verdict, result)) if verdict.blocked else made
+
+    def _clean(self, policy: Policy, result: T) -> T:
+        read = self._options.output
+        if not callable(read):
+            return redact_answer(policy, result)
+        text = read(result)
+        if redact_answer(policy, text) != text:
+            raise PolicyError(
+                "an answer that 'output=' reads holds something to redact and cannot be rebuilt; "
+                "return strings, messages or answers of known APIs, or use 'action: block'",
+                file=policy.file,
+            )
+        return result
 
     def stream(self, chunks: Iterable[T]) -> Iterator[T]:
         """Yield the items of a streamed answer as they are cleared.
@@ -192,7 +230,8 @@ class Scope:
 
     def flagged(self, verdict: Verdict) -> None:
         """Tell the callback about a verdict that flags."""
-        if self._options.on_flag is not None and verdict.effective is Action.FLAG:
+        told = (Action.FLAG, Action.REDACT)
+        if self._options.on_flag is not None and verdict.effective in told:
             self._options.on_flag(verdict)
 
     def blocked(self, verdict: Verdict, codec: Codec[Any]) -> Iterable[Any]:

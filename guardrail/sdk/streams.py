@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from guardrail.policy import Policy
+from guardrail.redact import Redactor, StreamRedactor, unredactable
 from guardrail.relay import Relay, SourceFault, Unreadable, readable, stream_settings
 from guardrail.sdk.codecs import Codec
 from guardrail.sdk.runtime import Runtime
 from guardrail.stream import Check, StreamGuard
-from guardrail.types import Frame, Verdict
+from guardrail.types import Direction, Frame, Verdict
 
 __all__ = ["Ending", "aclose", "close", "guard_async", "guard_sync"]
 
@@ -193,7 +194,7 @@ async def guard_async(
             await aclose(source)
 
     guard = StreamGuard(stream_settings(policy))
-    relay = Relay(guard, frames(), _Outbox(outbox.put), judge)
+    relay = Relay(guard, frames(), _Outbox(outbox.put), judge, *_redaction(policy, codec))
     task = asyncio.create_task(_run(relay, outbox.put))
     try:
         while not consumer.over:
@@ -234,7 +235,8 @@ def guard_sync(
 
     async def start() -> None:
         guard = StreamGuard(stream_settings(policy))
-        await _run(Relay(guard, _pulled(put), _Outbox(put), judge), put)
+        relay = Relay(guard, _pulled(put), _Outbox(put), judge, *_redaction(policy, codec))
+        await _run(relay, put)
 
     relay = home.submit(start())
     pull: asyncio.Future[Sequence[Frame] | None] | None = None
@@ -256,6 +258,12 @@ def guard_sync(
         relay.cancel()
         steps.close()
         close(source)
+
+
+def _redaction(policy: Policy, codec: Codec[Any]) -> tuple[StreamRedactor | None, Verdict]:
+    redactor = Redactor.of(policy, Direction.OUTPUT)
+    stream = StreamRedactor(redactor, codec.edit) if redactor is not None else None
+    return stream, unredactable(policy, Direction.OUTPUT)
 
 
 async def _run(relay: Relay, put: Callable[[_Event], Awaitable[None]]) -> None:

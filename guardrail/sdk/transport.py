@@ -8,167 +8,20 @@ with its own types. Works with httpx and httpx2, whichever a client brings; impo
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
-from guardrail.errors import GuardrailBlocked, GuardrailError, WireError
+from guardrail.errors import GuardrailError
 from guardrail.sdk.api import Guardrail, answer_segments
-from guardrail.sdk.codecs import ByteCodec, Codec
+from guardrail.sdk.exchange import Call, Exchange
 from guardrail.sdk.parallel import abeside, beside
 from guardrail.sdk.scope import Options
 from guardrail.sdk.streams import aclose, close
-from guardrail.types import Action, Direction, Frame, Verdict
-from guardrail.wire import WIRES, Notice, Reply, Wire, WireRequest
+from guardrail.types import Direction, Frame, Verdict
+from guardrail.wire import Wire
 
-__all__ = ["ERROR", "guarded_http"]
-
-ERROR: Final = "guardrail_error"
-"""Key of our exception among the extensions of a response that stands for it. A client would
-take an exception from its transport for a lost connection, and try again."""
-
-_FORMS: Final = ("content-length", "content-encoding", "transfer-encoding")
-"""Headers about the form of a body that we have decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One guarded request."""
-
-    wire: Wire
-    request: WireRequest
-
-
-class _Ending:
-    """How a streamed answer ends, in the client's own terms."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-
-    def flagged(self, verdict: Verdict) -> None:
-        if self._options.on_flag is not None and verdict.effective is Action.FLAG:
-            self._options.on_flag(verdict)
-
-    def blocked(self, verdict: Verdict, codec: Codec[bytes]) -> Iterable[bytes]:
-        if self._options.on_block != "message":
-            raise GuardrailBlocked(verdict)
-        return codec.refusal(self._options.guardrail.notice(verdict))
-
-    def unreadable(self, codec: Codec[bytes]) -> Iterable[bytes]:
-        return self.blocked(self._options.guardrail.unreadable(), codec)
-
-
-class Exchange:
-    """What is done about one client's calls; shared by the sync and the async transport.
-
-    Args:
-        options: What the guard was told.
-        dialects: Prefix of the names of the client's dialects: ``openai`` or ``anthropic``.
-        http: The module of the client's HTTP library.
-    """
-
-    def __init__(self, options: Options, dialects: str, http: ModuleType) -> None:
-        self.options = options
-        self.ending = _Ending(options)
-        self.http = http
-        self._wires = [
-            (path.removeprefix("/v1"), wire)
-            for name, wire in WIRES.items()
-            if name.startswith(f"{dialects}.")
-            for path in wire.paths
-        ]
-
-    @property
-    def guardrail(self) -> Guardrail:
-        """What judges."""
-        return self.options.guardrail
-
-    def wire_for(self, method: str, path: str) -> Wire | None:
-        """Return the dialect of a request, or None where it carries no text to judge."""
-        if method != "POST":
-            return None
-        plain = path.rstrip("/")
-        return next((wire for tail, wire in self._wires if plain.endswith(tail)), None)
-
-    def is_guarded(self, response: Any) -> bool:
-        """Return whether an answer carries text of the model."""
-        applies = self.guardrail.policy.applies(Direction.OUTPUT)
-        return applies and 200 <= response.status_code < 300
-
-    def note(self, verdict: Verdict) -> None:
-        """Tell the callback about a verdict that flags."""
-        self.ending.flagged(verdict)
-
-    def refusal(self, call: _Call, verdict: Verdict, body: bytes | None, request: Any) -> Any:
-        """Return the response that stands for a block.
-
-        Args:
-            call: The call.
-            verdict: Why.
-            body: The answer that is blocked, or None where the request is.
-            request: The HTTP request.
-        """
-        if self.options.on_block != "message":
-            return self.failure(GuardrailBlocked(verdict), request)
-        notice = self.guardrail.notice(verdict)
-        reply = _reply(call, notice, body)
-        headers = {"content-type": reply.content_type}
-        return self.http.Response(
-            reply.status, headers=headers, content=reply.body, request=request
-        )
-
-    def failure(self, error: GuardrailError, request: Any) -> Any:
-        """Return a response that makes the client raise an error of ours.
-
-        Args:
-            error: The error; its message is in the body, too, for clients that are wrapped
-                otherwise.
-            request: The HTTP request.
-        """
-        body = {"error": {"message": str(error), "type": "guardrail", "code": "content_filter"}}
-        return self.http.Response(
-            400,
-            headers={"content-type": "application/json", "x-should-retry": "false"},
-            content=json.dumps(body).encode(),
-            request=request,
-            extensions={ERROR: error},
-        )
-
-    def rebuilt(self, response: Any, **body: Any) -> Any:
-        """Return a response with another body."""
-        headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _FORMS]
-        extensions = {k: v for k, v in response.extensions.items() if k != "network_stream"}
-        return self.http.Response(
-            response.status_code, headers=headers, extensions=extensions, **body
-        )
-
-    def passed_on(self, response: Any, stream: Any) -> Any:
-        """Return a response that is not judged, its bytes as they come."""
-        return self.http.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=stream,
-            extensions=response.extensions,
-        )
-
-    def frame(self, call: _Call, body: bytes) -> Frame:
-        """Read a whole answer; one that cannot be read is opaque."""
-        try:
-            return call.wire.read_response(body)
-        except WireError:
-            return Frame(body, opaque=True)
-
-    def codec(self, call: _Call) -> ByteCodec:
-        """Return the codec for a streamed answer."""
-        return ByteCodec(call.wire.open_stream(call.request))
-
-
-def _reply(call: _Call, notice: Notice, body: bytes | None) -> Reply:
-    if body is None:
-        return call.wire.input_refusal(call.request, notice)
-    return call.wire.output_refusal(call.request, body, notice)
+__all__ = ["guarded_http"]
 
 
 def _is_stream(response: Any) -> bool:
@@ -195,7 +48,7 @@ class _SyncTransport:
 
     def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
-        call = _Call(wire, wire.read_request(request.read()))
+        call = Call(wire, wire.read_request(request.read()))
         verdict, response = self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
@@ -204,13 +57,14 @@ class _SyncTransport:
             return self._passed_on(response)
         return self._answer(call, response, request)
 
-    def _sent(self, call: _Call, request: Any) -> tuple[Verdict, Any]:
+    def _sent(self, call: Call, request: Any) -> tuple[Verdict, Any]:
         """Check a request and send it, in the order that the policy sets."""
         guardrail, asked = self._exchange.guardrail, call.request
         if guardrail.parallel:
             check = guardrail.submit_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
             return beside(check, lambda: self._send(request), close)
         verdict = guardrail.check_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+        request, verdict = self._exchange.clean_request(call, request, verdict)
         return verdict, None if verdict.blocked else self._send(request)
 
     def _send(self, request: Any) -> Any:
@@ -220,7 +74,7 @@ class _SyncTransport:
         body = _classes(self._exchange.http)[0](response.iter_raw(), response)
         return self._exchange.passed_on(response, body)
 
-    def _answer(self, call: _Call, response: Any, request: Any) -> Any:
+    def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
         if _is_stream(response):
             guarded = exchange.guardrail.stream(
@@ -234,6 +88,7 @@ class _SyncTransport:
         verdict = exchange.guardrail.check_segments(segments, Direction.OUTPUT)
         verdict = _or_unreadable(exchange.guardrail, frame, verdict)
         exchange.note(verdict)
+        body, verdict = exchange.clean_answer(call, frame, verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, body, request)
         return exchange.rebuilt(response, content=body)
@@ -261,7 +116,7 @@ class _AsyncTransport:
 
     async def _guarded(self, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
-        call = _Call(wire, wire.read_request(await request.aread()))
+        call = Call(wire, wire.read_request(await request.aread()))
         verdict, response = await self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
@@ -270,13 +125,13 @@ class _AsyncTransport:
             return self._passed_on(response)
         return await self._answer(call, response, request)
 
-    async def _sent(self, call: _Call, request: Any) -> tuple[Verdict, Any]:
+    async def _sent(self, call: Call, request: Any) -> tuple[Verdict, Any]:
         """Check a request and send it, in the order that the policy sets."""
         guardrail, asked = self._exchange.guardrail, call.request
         check = guardrail.acheck_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
         if guardrail.parallel:
             return await abeside(check, self._send(request), aclose)
-        verdict = await check
+        request, verdict = self._exchange.clean_request(call, request, await check)
         return verdict, None if verdict.blocked else await self._send(request)
 
     async def _send(self, request: Any) -> Any:
@@ -286,7 +141,7 @@ class _AsyncTransport:
         body = _classes(self._exchange.http)[1](response.aiter_raw(), response)
         return self._exchange.passed_on(response, body)
 
-    async def _answer(self, call: _Call, response: Any, request: Any) -> Any:
+    async def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
         if _is_stream(response):
             guarded = exchange.guardrail.astream(
@@ -300,6 +155,7 @@ class _AsyncTransport:
         verdict = await exchange.guardrail.acheck_segments(segments, Direction.OUTPUT)
         verdict = _or_unreadable(exchange.guardrail, frame, verdict)
         exchange.note(verdict)
+        body, verdict = exchange.clean_answer(call, frame, verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, body, request)
         return exchange.rebuilt(response, content=body)

@@ -6,7 +6,7 @@ relay: functions that read the question and write the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,10 +33,12 @@ class LiteLLMQuestion:
     Args:
         direction: Which way the texts travel.
         segments: The texts to judge, in order.
+        texts: The texts as they came, which an answer may replace.
     """
 
     direction: Direction
     segments: tuple[Segment, ...]
+    texts: tuple[str, ...] = ()
 
 
 def read_litellm(body: bytes) -> LiteLLMQuestion:
@@ -66,11 +68,11 @@ def read_litellm(body: bytes) -> LiteLLMQuestion:
             for place, text in enumerate(texts)
             if text
         )
-        return LiteLLMQuestion(direction, answers + _calls(payload, prompt))
+        return LiteLLMQuestion(direction, answers + _calls(payload, prompt), tuple(texts))
     seen = [segment.text for segment in structured]
     rest = (clean(text) for text in texts if text)
     extra = tuple(Segment(t, Role.USER) for t in rest if not any(t in had for had in seen))
-    return LiteLLMQuestion(direction, structured + extra)
+    return LiteLLMQuestion(direction, structured + extra, tuple(texts))
 
 
 def _structured(payload: Mapping[str, Any]) -> tuple[tuple[Segment, ...], str | None]:
@@ -97,12 +99,15 @@ def _calls(payload: Mapping[str, Any], prompt: str | None) -> tuple[Segment, ...
     return tuple(found)
 
 
-def write_litellm(blocked_reason: str | None) -> bytes:
+def write_litellm(blocked_reason: str | None, texts: Sequence[str] | None = None) -> bytes:
     """Write the answer.
 
     Args:
         blocked_reason: What the user is told, or None where the texts may pass.
+        texts: The question's texts as they may pass, or None where they may as they are.
     """
+    if blocked_reason is None and texts is not None:
+        return dump({"action": "GUARDRAIL_INTERVENED", "texts": list(texts)})
     if blocked_reason is None:
         return dump({"action": "NONE"})
     return dump({"action": "BLOCKED", "blocked_reason": blocked_reason})

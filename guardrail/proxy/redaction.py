@@ -1,0 +1,49 @@
+"""Requests as they may be sent on, and how a client hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from guardrail.policy import Policy
+from guardrail.redact import Redactor
+from guardrail.types import Direction
+from guardrail.wire import Wire, WireRequest
+from guardrail.wire.rewrite import redact_request
+
+__all__ = ["header_of", "redacted"]
+
+LARGE_BYTES = 16_384
+"""From here on a body is searched in a thread, so that it does not hold up streams."""
+
+
+async def redacted(
+    policy: Policy, wire: Wire, request: WireRequest
+) -> tuple[WireRequest | None, Mapping[str, int]]:
+    """Take what a policy redacts out of a request.
+
+    Args:
+        policy: The policy in force.
+        wire: The dialect.
+        request: The request.
+
+    Returns:
+        The request to send on, the same where nothing was found, or None where something cannot
+        be taken out; and how many places were found, by kind.
+    """
+    redactor = Redactor.of(policy, Direction.INPUT)
+    if redactor is None:
+        return request, {}
+    if len(request.raw) < LARGE_BYTES:
+        made = redact_request(request, wire.read_request, redactor.text)
+    else:
+        made = await asyncio.to_thread(redact_request, request, wire.read_request, redactor.text)
+    return made, redactor.counts
+
+
+def header_of(counts: Mapping[str, int]) -> dict[str, str]:
+    """Return the header that says what was redacted: kinds and counts, no text."""
+    if not counts:
+        return {}
+    shown = ",".join(f"{kind}={count}" for kind, count in sorted(counts.items()))
+    return {"x-guardrail-redacted": shown}

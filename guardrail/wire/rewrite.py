@@ -1,0 +1,231 @@
+"""Bodies and frames with other texts in the same places; all else in them stays.
+
+One walk serves every dialect: a string is text unless it stands under a key that names, counts
+or encodes. What a server says about its tokens goes where a text changes, for it repeats the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from guardrail.errors import WireError
+from guardrail.types import Channel, ChannelKind, Frame, Role, Segment
+from guardrail.wire.base import WireRequest
+from guardrail.wire.json import clean, strings
+
+__all__ = ["edit_body", "edit_event", "edit_payload", "redact_request", "rewrite"]
+
+Redact = Callable[[str, Role, ChannelKind, bool], str]
+"""Redacts a text of a speaker and kind; the last argument says whether its places are counted."""
+
+_LABELS: Final = frozenset(
+    {
+        "call_id", "completed_at", "container_id", "created", "created_at", "data",
+        "encrypted_content", "encrypted_index", "file_data", "file_id", "finish_reason", "id",
+        "image_url", "index", "item_id", "media_type", "model", "native_finish_reason", "object",
+        "obfuscation", "previous_response_id", "provider", "role", "seed", "service_tier",
+        "signature", "status", "stop_reason", "system_fingerprint", "timestamp", "timings",
+        "tool_call_id", "tool_use_id", "type", "usage",
+    }
+)  # fmt: skip
+"""Keys whose strings and numbers are no text."""
+_TOKENS: Final = frozenset({"logprobs", "prompt_token_ids", "token_ids", "top_logprobs"})
+_LEAST_NUMBER: Final = 1_000_000
+"""Numbers below it are no account, card or phone numbers."""
+
+
+class _Walk:
+    """One pass over a decoded value."""
+
+    def __init__(self, texts: Mapping[str, str], other: Callable[[str], str]) -> None:
+        self._texts = texts
+        self._other = other
+        self.found: set[str] = set()
+        self.changed = False
+
+    def value(self, value: Any, key: str) -> Any:
+        if isinstance(value, str):
+            return value if key in _LABELS else self._string(value)
+        if isinstance(value, list):
+            return [self.value(child, key) for child in value]
+        if isinstance(value, dict):
+            return {name: self.value(child, name) for name, child in value.items()}
+        if isinstance(value, int) and abs(value) >= _LEAST_NUMBER and key not in _LABELS:
+            shown = self._other(str(value))  # a card number may be one
+            self.changed = self.changed or shown != str(value)
+            return value if shown == str(value) else shown
+        return value
+
+    def _string(self, text: str) -> str:
+        plain = clean(text)
+        shown = self._texts.get(plain)
+        if shown is None:
+            shown = self._other(plain) if plain else plain
+        else:
+            self.found.add(plain)
+        if shown == plain:
+            return text
+        self.changed = True
+        return shown
+
+
+def rewrite(
+    payload: Any, texts: Mapping[str, str], other: Callable[[str], str]
+) -> tuple[Any, bool, bool]:
+    """Return a decoded body with other texts.
+
+    Args:
+        payload: Any decoded JSON; the parser has bounded its depth.
+        texts: New texts by the texts that they stand for.
+        other: What every other text becomes.
+
+    Returns:
+        The new body, whether it differs, and whether every text of ``texts`` that changes was
+        found in it as a string of its own.
+    """
+    walk = _Walk(texts, other)
+    made = walk.value(payload, "")
+    whole = all(text in walk.found for text, shown in texts.items() if shown != text)
+    return (_without_tokens(made) if walk.changed else payload), walk.changed, whole
+
+
+def _without_tokens(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_tokens(child) for child in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: ([] if isinstance(child, list) else None) if key in _TOKENS else _without_tokens(child)
+        for key, child in value.items()
+    }
+
+
+def edit_payload(
+    payload: Any, texts: Mapping[str, str], other: Callable[[str], str]
+) -> bytes | None:
+    """Return a body as JSON with other texts, or None where nothing in it changes.
+
+    Whether all of it was reached is for the caller to see, by reading the new body.
+
+    Raises:
+        ValueError: It holds a number that JSON cannot say.
+    """
+    if isinstance(payload, str):  # an error page that is no JSON
+        shown = other(payload)
+        return None if shown == payload else shown.encode()
+    made, changed, _ = rewrite(payload, texts, other)
+    return json.dumps(made, separators=(",", ":"), allow_nan=False).encode() if changed else None
+
+
+def edit_event(frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]) -> Frame | None:
+    """Return a frame of an event stream with other texts.
+
+    Args:
+        frame: The frame, with its decoded event.
+        texts: New texts by the texts of its spans.
+        other: What every other text becomes.
+
+    Returns:
+        The frame itself where nothing changes; None where a text of its spans that changes is
+        no string of its own in it.
+    """
+    if not isinstance(frame.payload, dict):
+        return frame if all(text == shown for text, shown in texts.items()) else None
+    made, changed, whole = rewrite(frame.payload, texts, other)
+    if not whole:
+        return None
+    if not changed:
+        return frame
+    data = b"data: " + json.dumps(made, separators=(",", ":")).encode()
+    kept = [
+        line
+        for line in frame.raw.removeprefix(b"\xef\xbb\xbf").splitlines()
+        if line and not line.startswith(b"data")
+    ]
+    return replace(frame, raw=b"\n".join([*kept, data, b"", b""]), payload=made)
+
+
+def edit_body(
+    read: Callable[[bytes], Frame], is_clean: Callable[[Channel, str], bool]
+) -> Callable[[Frame, Mapping[str, str], Callable[[str], str]], Frame | None]:
+    """Return what edits a whole answer, and sees by reading it again that nothing was missed.
+
+    Args:
+        read: Reads a body.
+        is_clean: Whether a text of the new answer has nothing left to take out.
+    """
+
+    def edit(frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]) -> Frame | None:
+        try:
+            body = edit_payload(frame.payload, texts, other)
+            made = frame if body is None else read(body)
+        except (WireError, ValueError):
+            return None
+        if not all(is_clean(span.channel, span.text) for span in made.spans):
+            return None
+        return replace(made, opaque=frame.opaque)
+
+    return edit
+
+
+def redact_request(
+    request: WireRequest, read: Callable[[bytes], WireRequest], redact: Redact
+) -> WireRequest | None:
+    """Return a request with its texts redacted where they stand.
+
+    Args:
+        request: The request.
+        read: Reads a body, to see that nothing was missed.
+        redact: Redacts one text.
+
+    Returns:
+        The request itself where nothing is redacted; None where a place cannot be edited.
+    """
+    texts: dict[str, str] = {}
+    joined: dict[str, Segment] = {}
+    for segment in request.segments:
+        shown = redact(segment.text, segment.role, segment.channel.kind, True)
+        if shown != segment.text:
+            texts[segment.text] = shown
+            joined |= dict.fromkeys(_parts(segment.text), segment)
+    if not texts:
+        return request
+
+    def other(text: str) -> str:
+        lines = text.split("\n")
+        if not all(line in joined for line in lines):
+            return text  # out of the policy's scope
+        segment = joined[lines[0]]
+        return redact(text, segment.role, segment.channel.kind, False)
+
+    try:
+        body = edit_payload(request.payload, texts, other)
+        again = request if body is None else read(body)
+    except (WireError, ValueError):
+        return None
+    left = (s for s in again.segments if redact(s.text, s.role, s.channel.kind, False) != s.text)
+    return again if next(left, None) is None else None
+
+
+def _parts(text: str) -> list[str]:
+    """Return what a text may have been joined from: its lines, or the strings of an object."""
+    parts = text.split("\n")
+    if text[:1] in ("{", "["):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return parts
+        parts += [line for string in strings(value) for line in string.split("\n")]
+        parts += [str(number) for number in _numbers(value)]
+    return parts
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, list | dict):
+        for child in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(child)
+    elif isinstance(value, int):
+        yield value

@@ -1,0 +1,234 @@
+"""What rules redact stays out, whole and in streams, wherever a text is cut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guardrail.policy import parse_policy
+from guardrail.redact import MAX_OPEN_CHARS, Redactor, StreamRedactor, Unredactable, unredactable
+from guardrail.types import Channel, ChannelKind, Direction, Frame, Role, Span
+from guardrail.wire import WIRES
+from guardrail.wire.rewrite import edit_body, edit_event
+from tests.proxy.dialects import STREAMS, WHOLES
+from tests.proxy.test_matrix import body_for
+
+POLICY = parse_policy(
+    """
+version: 1
+name: r
+categories:
+  personal: {detectors: [email, payment_card, us_ssn, iban, ip_address], action: redact}
+  names:
+    words: [Project Zebra]
+    patterns: ['sk-[a-z0-9]{8,}']
+    action: redact
+    placeholder: "<{category}>"
+"""
+)
+MAIL, CARD = "bob.builder@example.com", "4111 1111 1111 1111"
+TEXT = f"You can write to {MAIL} about it, and the card is {CARD}, as she said. "
+CLEAN = TEXT.replace(MAIL, "[REDACTED:email]").replace(CARD, "[REDACTED:payment_card]")
+KEYS = pytest.mark.parametrize("key", list(STREAMS), ids=lambda k: f"{k[0]}-{k[1]}")
+CHANNEL = Channel()
+
+
+def text_edit(frame: Frame, texts, other) -> Frame:
+    """Edit frames that are nothing but their one text."""
+    return Frame(b"", tuple(Span(span.channel, texts[span.text]) for span in frame.spans))
+
+
+def streamed(pieces: Sequence[str], policy=POLICY) -> str:
+    redactor = StreamRedactor(Redactor(policy, Direction.OUTPUT), text_edit)
+    frames: list[Frame] = []
+    for piece in pieces:
+        frames += redactor.feed([Frame(b"", (Span(CHANNEL, piece),) if piece else ())])
+    frames += redactor.flush()
+    return "".join(span.text for frame in frames for span in frame.spans)
+
+
+def whole(text: str, policy=POLICY) -> str:
+    return Redactor(policy, Direction.OUTPUT).text(text, Role.ASSISTANT)
+
+
+def cut(text: str, places: Sequence[int]) -> list[str]:
+    at = sorted({0, len(text), *(p % (len(text) + 1) for p in places)})
+    return [text[a:b] for a, b in itertools.pairwise(at)]
+
+
+def test_a_text_is_redacted_with_the_kind_in_its_place_and_counted() -> None:
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    text = f"{TEXT}project  ZEBRA uses sk-abcdefgh1."
+    assert redactor.text(text, Role.ASSISTANT) == f"{CLEAN}<names> uses <names>."
+    assert redactor.counts == {"email": 1, "payment_card": 1, "names": 2}
+
+
+def test_more_places_than_a_report_lists_are_all_taken_out() -> None:
+    text = " ".join(f"user{n}@example.com" for n in range(700))
+    assert "@" not in whole(text)
+
+
+PARTS = st.sampled_from(
+    [MAIL, CARD, "a@b.co", "192.168.0.1", "078-05-1120", "DE89370400440532013000", "sk-abcdefgh99",
+     "project zebra", "Project\nZebra", "sk-", "@", ".", "com", " ", ", ", "-", "4111", "1", "DE8",
+     "é", "words and more words", "\n", "[REDACTED:email]", "sk-abcdefgh99" * 20]
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(PARTS, max_size=14), st.lists(st.integers(0, 2_000), max_size=12))
+def test_what_is_released_in_pieces_is_the_redaction_of_the_whole(
+    parts: list[str], places: list[int]
+) -> None:
+    text = "".join(parts)
+    assert streamed(cut(text, places)) == whole(text)
+
+
+def test_every_split_gives_the_redaction_of_the_whole() -> None:
+    for at in range(len(TEXT) + 1):
+        assert streamed([TEXT[:at], TEXT[at:]]) == CLEAN
+    assert streamed(list(TEXT)) == CLEAN
+
+
+def test_ordinary_text_is_held_back_by_no_more_than_a_word() -> None:
+    mail_only = parse_policy(
+        "version: 1\nname: m\ncategories: {m: {detectors: [email], action: redact}}"
+    )
+    redactor = StreamRedactor(Redactor(mail_only, Direction.OUTPUT), text_edit)
+    out = redactor.feed([Frame(b"", (Span(CHANNEL, p),)) for p in ("nothing ", "to ", "hide")])
+    assert [frame.spans[0].text for frame in out] == ["nothing ", "to "]
+
+
+def test_a_private_key_is_taken_out_from_its_first_line_to_its_last() -> None:
+    policy = parse_policy(
+        "version: 1\nname: k\ncategories: {k: {detectors: [secrets], action: redact}}"
+    )
+    body = "\n".join(["MIIEpAIBAAKCAQEA7bq3" * 3] * 20)
+    text = f"Here:\n-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----\nDone."
+    assert whole(text, policy) == "Here:\n[REDACTED:secrets]\nDone."
+    assert streamed([text[n : n + 5] for n in range(0, len(text), 5)], policy) == whole(
+        text, policy
+    )
+
+
+def test_an_open_end_is_bounded_and_still_redacted() -> None:
+    policy = parse_policy(
+        "version: 1\nname: p\ncategories: {p: {patterns: ['x[a-z]+'], action: redact}}"
+    )
+    text = "x" + "a" * (3 * MAX_OPEN_CHARS)
+    out = streamed([text[n : n + 500] for n in range(0, len(text), 500)], policy)
+    assert out.startswith("[REDACTED:p]")
+
+
+def frames_of(key, pieces: Sequence[str]) -> list[Frame]:
+    wire = WIRES[key[0]]
+    stream = wire.open_stream(wire.read_request(json.dumps(body_for(key[0], True)).encode()))
+    return [f for data in STREAMS[key](pieces) for f in stream.feed(data)]
+
+
+def read_back(key, data: bytes) -> str:
+    wire = WIRES[key[0]]
+    stream = wire.open_stream(wire.read_request(json.dumps(body_for(key[0], True)).encode()))
+    frames = [*stream.feed(data), *stream.flush()]
+    assert not any(frame.opaque for frame in frames)
+    assert stream.complete()
+    return "".join(span.text for frame in frames for span in frame.spans)
+
+
+@KEYS
+def test_no_split_lets_anything_through_on_the_wire(key) -> None:
+    inside = [*range(17, 17 + len(MAIL) + 1), *range(60, 60 + len(CARD) + 8)]
+    for at in inside:
+        pieces = [TEXT[:at], *TEXT[at : at + 3], TEXT[at + 3 :]]
+        redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit_event)
+        out: list[Frame] = []
+        for frame in frames_of(key, [p for p in pieces if p]):
+            out += redactor.feed([frame])
+        out += redactor.flush()
+        data = b"".join(frame.raw for frame in out)
+        assert read_back(key, data) == CLEAN
+        assert b"builder" not in data
+        assert b"1111" not in data
+        assert redactor.counts == {"email": 1, "payment_card": 1}
+
+
+@KEYS
+def test_frames_in_which_nothing_is_redacted_leave_as_they_came(key) -> None:
+    sent = frames_of(key, ["Nothing in this ", "is personal, ", "not even the end."])
+    redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit_event)
+    out = [*redactor.feed(sent), *redactor.flush()]
+    assert all(left is came for left, came in zip(out, sent, strict=True))
+
+
+@pytest.mark.parametrize("key", list(WHOLES), ids=lambda k: f"{k[0]}-{k[1]}")
+def test_whole_answers_are_redacted_where_the_text_stands(key) -> None:
+    wire = WIRES[key[0]]
+    payload = WHOLES[key](TEXT)
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(payload).encode())
+    made = redactor.frame(frame, edit_body(wire.read_response, redactor.clean))
+    assert json.loads(made.raw) == WHOLES[key](CLEAN)
+
+
+def test_what_tokens_repeat_goes_with_the_text() -> None:
+    wire = WIRES["openai.chat"]
+    payload = WHOLES["openai.chat", ChannelKind.TEXT](MAIL)
+    tokens = [{"token": t, "logprob": -1.0} for t in (MAIL[:5], MAIL[5:])]
+    payload["choices"][0]["logprobs"] = {"content": tokens}
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(payload).encode())
+    made = json.loads(redactor.frame(frame, edit_body(wire.read_response, redactor.clean)).raw)
+    assert made["choices"][0]["logprobs"] is None
+    assert made["choices"][0]["message"]["content"] == "[REDACTED:email]"
+
+
+def test_a_number_in_arguments_becomes_the_placeholder() -> None:
+    wire = WIRES["anthropic.messages"]
+    payload = WHOLES["anthropic.messages", ChannelKind.TOOL_ARGUMENTS]("x")
+    payload["content"][0]["input"] = {"card": 4111111111111111}
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(payload).encode())
+    made = json.loads(redactor.frame(frame, edit_body(wire.read_response, redactor.clean)).raw)
+    assert made["content"][0]["input"] == {"card": "[REDACTED:payment_card]"}
+
+
+def test_what_cannot_be_taken_out_of_its_place_is_blocked() -> None:
+    wire = WIRES["anthropic.messages"]
+    payload = WHOLES["anthropic.messages", ChannelKind.TOOL_ARGUMENTS]("x")
+    payload["content"][0]["input"] = {MAIL: 1}  # a key
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(payload).encode())
+    with pytest.raises(Unredactable):
+        redactor.frame(frame, edit_body(wire.read_response, redactor.clean))
+    verdict = unredactable(POLICY, Direction.OUTPUT)
+    assert verdict.blocked
+    assert {finding.reason for finding in verdict.findings} == {"unredactable"}
+
+
+def test_a_policy_that_redacts_nothing_this_way_has_no_redactor() -> None:
+    one_way = parse_policy(
+        "version: 1\nname: i\ncategories: "
+        "{m: {detectors: [email], action: redact, direction: input}}"
+    )
+    monitor = parse_policy(
+        "version: 1\nname: i\nmode: monitor\ncategories: {m: {detectors: [email], action: redact}}"
+    )
+    assert Redactor.of(one_way, Direction.INPUT) is not None
+    assert Redactor.of(one_way, Direction.OUTPUT) is None
+    assert Redactor.of(monitor, Direction.INPUT) is None
+
+
+def test_roles_and_channels_out_of_scope_are_left_alone() -> None:
+    policy = parse_policy(
+        "version: 1\nname: s\ncategories: "
+        "{m: {detectors: [email], action: redact, roles: [user], channels: [text]}}"
+    )
+    redactor = Redactor(policy, Direction.INPUT)
+    assert redactor.text(MAIL, Role.TOOL) == MAIL
+    assert redactor.text(MAIL, Role.USER, ChannelKind.REASONING) == MAIL
+    assert redactor.text(MAIL, Role.USER) == "[REDACTED:email]"
