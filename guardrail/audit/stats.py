@@ -68,8 +68,8 @@ def series(store: Store, query: Query, since: float, until: float, buckets: int)
         buckets: How many parts the time is cut into.
 
     Returns:
-        ``since``, ``width_s`` and, for every part, ``pass``, ``flag``, ``block``, ``mean_ms`` and
-        ``max_ms`` as lists.
+        ``since``, ``width_s`` and, for every part, ``pass``, ``flag``, ``redact``, ``block``,
+        ``mean_ms`` and ``max_ms`` as lists.
     """
     width = max((until - since) / buckets, 1e-3)
     where, values = query.where()
@@ -83,7 +83,8 @@ def series(store: Store, query: Query, since: float, until: float, buckets: int)
     store.connection.rollback()
     first = int(since // width)
     lines: dict[str, list[float]] = {
-        name: [0.0] * (buckets + 1) for name in ("pass", "flag", "block", "sum_ms", "max_ms")
+        name: [0.0] * (buckets + 1)
+        for name in ("pass", "flag", "redact", "block", "sum_ms", "max_ms")
     }
     for part, action, count, mean, most in rows:
         at = int(part) - first
@@ -91,7 +92,8 @@ def series(store: Store, query: Query, since: float, until: float, buckets: int)
             lines[action][at] += int(count)
             lines["sum_ms"][at] += float(mean) * int(count)
             lines["max_ms"][at] = max(lines["max_ms"][at], float(most))
-    counts = zip(lines["pass"], lines["flag"], lines["block"], strict=True)
+    actions = ("pass", "flag", "redact", "block")
+    counts = zip(*(lines[action] for action in actions), strict=True)
     total = lines.pop("sum_ms")
     lines["mean_ms"] = [t / max(sum(n), 1) for t, n in zip(total, counts, strict=True)]
     return {"since": first * width, "width_s": width, **lines}

@@ -25,7 +25,7 @@ __all__ = ["audit_group"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_COLOURS: Final = {"pass": "green", "flag": "yellow", "block": "red"}
+_COLOURS: Final = {"pass": "green", "flag": "yellow", "redact": "cyan", "block": "red"}
 
 
 def moment(value: str | float) -> float:
@@ -51,7 +51,7 @@ def audit_group() -> None:
 def _filters(command: F) -> F:
     """Add the options that choose decisions."""
     choices = {
-        "action": ["pass", "flag", "block"],
+        "action": ["pass", "flag", "redact", "block"],
         "direction": ["input", "output"],
         "outcome": ["scanned", "truncated", "skipped", "failed"],
         "source": ["proxy", "sdk"],

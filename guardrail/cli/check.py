@@ -23,7 +23,12 @@ __all__ = ["check_command"]
 
 MAX_CHARS = 10_000_000
 SHOWN = 6
-_COLOUR = {Action.PASS: "green", Action.FLAG: "yellow", Action.BLOCK: "red"}
+_COLOUR = {
+    Action.PASS: "green",
+    Action.FLAG: "yellow",
+    Action.REDACT: "cyan",
+    Action.BLOCK: "red",
+}
 
 
 @click.command("check")
@@ -63,7 +68,7 @@ def check_command(
     guardrail check -d output --prompt "Any plans?" "I will hurt you."
     cat mail.txt | guardrail check --json
 
-    Exit code: 0 passed, 1 blocked, 3 flagged, 4 unusable policy or model.
+    Exit code: 0 passed, 1 blocked, 3 flagged or redacted, 4 unusable policy or model.
     """
     from guardrail.classifier import load_classifier
     from guardrail.classifier.recalibrated import recalibrate
@@ -133,6 +138,7 @@ def describe(verdict: Verdict, milliseconds: float) -> dict[str, object]:
             }
             for f in verdict.findings
         ],
+        "redacted": dict(verdict.redacted),
         "review": verdict.review,
         "stage": verdict.stage.value if verdict.stage else None,
         "escalations": [asdict(asked) for asked in verdict.scores.escalations],
@@ -165,6 +171,8 @@ def _show(policy: Policy, verdict: Verdict, milliseconds: float) -> None:
     for asked in verdict.scores.escalations:
         answer = f"says {asked.after:.3f}" if asked.after is not None else f"failed: {asked.reason}"
         click.echo(f"  {asked.category:<24} was {asked.before:.3f}; guard {asked.guard} {answer}")
+    for kind, count in verdict.redacted.items():
+        click.secho(f"  redacts  {kind} ({count})", fg="cyan")
     for reason in verdict.review_reasons:
         click.secho(f"  review   {reason}", fg="yellow")
     for finding in verdict.findings:

@@ -48,7 +48,8 @@ def explain_command(
     sample = Sample(text, role, prompt)
     [scores] = ready.classifier.score([sample])
     verdict = decide_now(ready, Direction(direction), sample, scores)
-    colour = {"pass": "green", "flag": "yellow", "block": "red"}[verdict.action.value]
+    colours = {"pass": "green", "flag": "yellow", "redact": "cyan", "block": "red"}
+    colour = colours[verdict.action.value]
     click.secho(verdict.action.value.upper(), fg=colour, bold=True, nl=False)
     click.echo(f"  {ready.policy.identity}, {scores.model}")
     for asked in verdict.scores.escalations:

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from guardrail.check import Checker
 from guardrail.classifier import Classifier, Sample
 from guardrail.decide import decide_failure, decide_skipped, worst
-from guardrail.errors import GuardrailBlocked
 from guardrail.policy import InputCheck, Policy, load_policy
 from guardrail.relay import Places
 from guardrail.sdk.adapters import answer_frame, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
+from guardrail.sdk.endings import Raising
 from guardrail.sdk.record import open_log, recorded, trail_of
+from guardrail.sdk.redaction import redact_answer, redact_input
 from guardrail.sdk.runtime import Runtime, runtime
 from guardrail.sdk.streams import Ending, guard_async, guard_sync
 from guardrail.stream import Check
-from guardrail.types import Action, Direction, Frame, Role, Scores, Segment, Verdict
+from guardrail.types import Direction, Frame, Role, Scores, Segment, Verdict
 from guardrail.wire import Notice, RefusalStyle
 
 if TYPE_CHECKING:
@@ -210,6 +211,24 @@ class Guardrail:
             return decide_skipped(self._policy, way, checker.classifier.model_id)
         return worst(verdicts)
 
+    def redact(self, content: T, *, direction: Direction | str = Direction.INPUT) -> T:
+        """Return content with what the policy redacts taken out; it is not judged.
+
+        Args:
+            content: As for `check`.
+            direction: ``input`` or ``output``.
+
+        Returns:
+            The same where nothing is redacted.
+
+        Raises:
+            PolicyError: It holds something to redact and cannot be rebuilt.
+            CheckError: A place cannot be taken out of it.
+        """
+        if Direction(direction) is Direction.INPUT:
+            return redact_input(self._policy, content)
+        return redact_answer(self._policy, content)
+
     # --- streams -------------------------------------------------------------------------
 
     def check_stream(
@@ -235,7 +254,7 @@ class Guardrail:
             GuardrailBlocked: The answer is blocked; nothing that was not cleared has come out.
         """
         codec: Codec[T] = AnyCodec(read)
-        return self.stream(chunks, codec, Raising(self, on_flag), prompt)
+        return self.stream(chunks, codec, Raising(self.unreadable, on_flag), prompt)
 
     def acheck_stream(
         self,
@@ -247,7 +266,7 @@ class Guardrail:
     ) -> AsyncIterator[T]:
         """Yield the items of an async stream as they are cleared; see `check_stream`."""
         codec: Codec[T] = AnyCodec(read)
-        return self.astream(chunks, codec, Raising(self, on_flag), prompt)
+        return self.astream(chunks, codec, Raising(self.unreadable, on_flag), prompt)
 
     def stream(
         self, source: Iterable[T], codec: Codec[T], ending: Ending[T], prompt: str | None = None
@@ -382,29 +401,3 @@ def answer_segments(frame: Frame, prompt: str | None) -> list[Segment]:
     return [
         Segment("".join(parts), Role.ASSISTANT, channel, prompt) for channel, parts in texts.items()
     ]
-
-
-class Raising:
-    """The plain ending: a block raises, a flag is told to a callback.
-
-    Args:
-        guardrail: Knows what an unreadable answer means.
-        on_flag: Called with a verdict that flags.
-    """
-
-    def __init__(self, guardrail: Guardrail, on_flag: Callable[[Verdict], object] | None) -> None:
-        self._guardrail = guardrail
-        self._on_flag = on_flag
-
-    def flagged(self, verdict: Verdict) -> None:
-        """Tell the callback."""
-        if self._on_flag is not None and verdict.effective in (Action.FLAG, Action.REDACT):
-            self._on_flag(verdict)
-
-    def blocked(self, verdict: Verdict, codec: Codec[Any]) -> Iterable[Any]:  # noqa: ARG002
-        """Raise."""
-        raise GuardrailBlocked(verdict)
-
-    def unreadable(self, codec: Codec[Any]) -> Iterable[Any]:
-        """Raise with the verdict of the failure mode."""
-        return self.blocked(self._guardrail.unreadable(), codec)

@@ -16,6 +16,7 @@ from guardrail.errors import GuardrailBlocked
 from guardrail.policy import Policy
 from guardrail.sdk.adapters import read_content
 from guardrail.sdk.api import Guardrail
+from guardrail.sdk.redaction import refuse_redaction
 from guardrail.sdk.scope import Options, Scope
 from guardrail.types import Verdict
 
@@ -247,4 +248,6 @@ class GuardrailMiddleware(AgentMiddleware[Any, Any, Any]):
 
 
 def _loaded(policy: str | Path | Policy | Guardrail) -> Guardrail:
-    return policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
+    guardrail = policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
+    refuse_redaction(guardrail.policy, "a LangChain guardrail")
+    return guardrail

@@ -21,6 +21,7 @@ from typing import Any
 from guardrail.policy import Policy
 from guardrail.sdk.adapters import as_plain
 from guardrail.sdk.api import Guardrail
+from guardrail.sdk.redaction import refuse_redaction
 from guardrail.types import Action, Direction, Verdict
 
 try:
@@ -94,4 +95,6 @@ def _result(
 
 
 def _loaded(policy: str | Path | Policy | Guardrail) -> Guardrail:
-    return policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
+    guardrail = policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
+    refuse_redaction(guardrail.policy, "an OpenAI Agents guardrail")
+    return guardrail

@@ -19,7 +19,7 @@ from guardrail.types import Direction, Frame, Role, Segment
 from guardrail.wire import WireRequest
 from guardrail.wire.rewrite import edit_body, redact_request
 
-__all__ = ["put_back", "redact_answer", "redact_frame", "redact_input"]
+__all__ = ["put_back", "redact_answer", "redact_frame", "redact_input", "refuse_redaction"]
 
 T = TypeVar("T")
 
@@ -118,6 +118,24 @@ def redact_frame(policy: Policy, frame: Frame, read: Callable[[bytes], Frame]) -
     if redactor is None:
         return frame
     return redactor.frame(frame, edit_body(read, redactor.clean))
+
+
+def refuse_redaction(policy: Policy, framework: str) -> None:
+    """Refuse a policy that redacts where texts cannot be changed on their way.
+
+    Args:
+        policy: The policy in force.
+        framework: Whose plug-in it is.
+
+    Raises:
+        PolicyError: It redacts.
+    """
+    if policy.redacts(Direction.INPUT) or policy.redacts(Direction.OUTPUT):
+        raise PolicyError(
+            f"{framework} has no place where a text could be changed, so 'action: redact' cannot "
+            "be carried out; use 'action: block', or guard the client or the function instead",
+            file=policy.file,
+        )
 
 
 def _plain(policy: Policy, value: object) -> Any:

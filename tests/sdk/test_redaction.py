@@ -158,3 +158,15 @@ def test_guarded_clients_send_and_receive_redacted_text(rail: Guardrail, stream:
     assert text == CLEAN
     assert MAIL.encode() not in sent[0]
     assert b"[REDACTED:email]" in sent[0]
+
+
+def test_content_can_be_redacted_without_a_check(rail: Guardrail, marker: MarkerClassifier) -> None:
+    assert rail.redact(TEXT) == CLEAN
+    assert rail.redact(WHOLES[KEY](TEXT), direction="output") == WHOLES[KEY](CLEAN)
+    assert marker.seen == []
+
+
+def test_frameworks_that_cannot_change_texts_refuse_the_policy(rail: Guardrail) -> None:
+    agents = pytest.importorskip("guardrail.sdk.openai_agents", exc_type=ImportError)
+    with pytest.raises(PolicyError, match="use 'action: block'"):
+        agents.input_guardrail(rail)
