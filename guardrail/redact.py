@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from guardrail.classifier.places import Place, PlaceFinder
+from guardrail.classifier.matches import Match, MatchFinder
 from guardrail.decide import rules_for
 from guardrail.errors import CheckError
 from guardrail.policy import Policy
@@ -75,7 +75,7 @@ class Redactor:
     def __init__(self, policy: Policy, direction: Direction) -> None:
         self._policy = policy
         self._direction = direction
-        self._finders: dict[tuple[Role, ChannelKind], PlaceFinder | None] = {}
+        self._finders: dict[tuple[Role, ChannelKind], MatchFinder | None] = {}
         self.counts: Counter[str] = Counter()
 
     @staticmethod
@@ -83,7 +83,7 @@ class Redactor:
         """Return the redactor of a policy, or None where it redacts nothing this way."""
         return Redactor(policy, direction) if policy.redacts(direction) else None
 
-    def finder(self, role: Role, kind: ChannelKind) -> PlaceFinder | None:
+    def finder(self, role: Role, kind: ChannelKind) -> MatchFinder | None:
         """Return what finds places in a speaker's texts of one kind, or None."""
         key = (role, kind)
         if key not in self._finders:
@@ -91,7 +91,7 @@ class Redactor:
             redacting = [rule for rule in rules if rule.action is Action.REDACT]
             known = role is Role.TEXT or self._direction is Direction.OUTPUT
             in_scope = known or role in self._policy.roles
-            self._finders[key] = PlaceFinder(redacting) if redacting and in_scope else None
+            self._finders[key] = MatchFinder(redacting) if redacting and in_scope else None
         return self._finders[key]
 
     def text(
@@ -139,7 +139,7 @@ class _ChannelText:
     __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "places", "received",
                  "settled")  # fmt: skip
 
-    def __init__(self, finder: PlaceFinder, counts: Counter[str]) -> None:
+    def __init__(self, finder: MatchFinder, counts: Counter[str]) -> None:
         self._finder = finder
         self._counts = counts
         self._known = ""
@@ -147,7 +147,7 @@ class _ChannelText:
         self._parts: list[str] = []
         self.received = 0
         self.settled = 0
-        self.places: list[Place] = []
+        self.places: list[Match] = []
 
     def append(self, text: str) -> tuple[int, int]:
         """Take in text; return its positions."""
@@ -171,7 +171,7 @@ class _ChannelText:
             if end > self.settled and start < settled:
                 start = max(start, self.settled)
                 end = min(end, settled)  # what is open beyond the bound goes as it stands
-                self.places.append(Place(start, end, place.category, place.kind, place.shown))
+                self.places.append(Match(start, end, place.category, place.kind, place.shown))
                 self._counts[place.kind] += 1
         self.settled = max(self.settled, settled)
         keep = _context_from(text, open_at, places)
@@ -183,7 +183,7 @@ class _ChannelText:
             del self.places[0]
 
 
-def _context_from(text: str, open_at: int, places: Sequence[Place]) -> int:
+def _context_from(text: str, open_at: int, places: Sequence[Match]) -> int:
     """Return where the context begins: between words, and in no place.
 
     Matches are then found as in the whole text: none that began before the context goes on in it.
@@ -303,7 +303,7 @@ class StreamRedactor:
         return self._redactor.text(text, Role.ASSISTANT, ChannelKind.TEXT, False)
 
 
-def _shown(text: str, start: int, end: int, places: Sequence[Place], base: int) -> str:
+def _shown(text: str, start: int, end: int, places: Sequence[Match], base: int) -> str:
     """Return the text of ``[start, end)`` with what stands for the places in it.
 
     A place that began before ``start`` has been shown there already.

@@ -17,6 +17,7 @@ from guardrail.wire import WIRES, Wire, WireRequest
 __all__ = [
     "EMPTY_REQUEST",
     "answer_frame",
+    "answer_segments",
     "as_plain",
     "dialect_of",
     "dump_plain",
@@ -238,3 +239,18 @@ _EVENTS: Final = frozenset(
 
 EMPTY_REQUEST: Final = WireRequest(raw=b"{}", payload={})
 """Stands for a request that nobody read: an answer's own fields are then all that is known."""
+
+
+def answer_segments(frame: Frame, prompt: str | None) -> list[Segment]:
+    """Return the texts of a whole answer, one for each channel.
+
+    Args:
+        frame: The answer as one frame.
+        prompt: The user turn before it.
+    """
+    texts: dict[Any, list[str]] = {}
+    for span in frame.spans:
+        texts.setdefault(span.channel, []).append(span.text)
+    return [
+        Segment("".join(parts), Role.ASSISTANT, channel, prompt) for channel, parts in texts.items()
+    ]

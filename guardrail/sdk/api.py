@@ -19,7 +19,7 @@ from guardrail.classifier import Classifier, Sample
 from guardrail.decide import decide_failure, decide_skipped, worst
 from guardrail.policy import InputCheck, Policy, load_policy
 from guardrail.relay import Places
-from guardrail.sdk.adapters import answer_frame, read_content
+from guardrail.sdk.adapters import answer_frame, answer_segments, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
 from guardrail.sdk.endings import Raising
 from guardrail.sdk.record import open_log, recorded, trail_of
@@ -386,18 +386,3 @@ class Guardrail:
         if self._classifier is None and not runtime().loaded(self._bundle):
             return await asyncio.to_thread(self._checker)
         return self._checker()
-
-
-def answer_segments(frame: Frame, prompt: str | None) -> list[Segment]:
-    """Return the texts of a whole answer, one for each channel.
-
-    Args:
-        frame: The answer as one frame.
-        prompt: The user turn before it.
-    """
-    texts: dict[Any, list[str]] = {}
-    for span in frame.spans:
-        texts.setdefault(span.channel, []).append(span.text)
-    return [
-        Segment("".join(parts), Role.ASSISTANT, channel, prompt) for channel, parts in texts.items()
-    ]

@@ -14,12 +14,13 @@ from guardrail.redact import Unredactable, unredactable
 from guardrail.sdk.adapters import (
     EMPTY_REQUEST,
     answer_frame,
+    answer_segments,
     as_plain,
     dialect_of,
     dump_plain,
     read_content,
 )
-from guardrail.sdk.api import Guardrail, answer_segments
+from guardrail.sdk.api import Guardrail
 from guardrail.sdk.codecs import AnyCodec, Codec, TextCodec
 from guardrail.sdk.handles import is_async_stream, is_stream
 from guardrail.sdk.parallel import abeside, beside

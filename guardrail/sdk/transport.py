@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from guardrail.errors import GuardrailError
-from guardrail.sdk.api import Guardrail, answer_segments
+from guardrail.sdk.adapters import answer_segments
+from guardrail.sdk.api import Guardrail
 from guardrail.sdk.exchange import Call, Exchange
 from guardrail.sdk.parallel import abeside, beside
 from guardrail.sdk.scope import Options

@@ -19,7 +19,7 @@ from guardrail.policy import Detector, Rule
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.redaction import placeholder_for
 
-__all__ = ["PATTERN_CHARS", "Place", "PlaceFinder"]
+__all__ = ["PATTERN_CHARS", "Match", "MatchFinder"]
 
 PATTERN_CHARS: Final = 128
 """In a stream a pattern must show itself within so many characters of where it begins."""
@@ -29,7 +29,7 @@ Tail = Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Match:
     """A place in a text, and what is to stand there.
 
     Args:
@@ -179,7 +179,7 @@ def _all(find: Callable[[str, int], Iterator[Span]]) -> Callable[[str], Iterator
     return lambda text: find(text, len(text))
 
 
-class PlaceFinder:
+class MatchFinder:
     """Finds what a set of rules redacts.
 
     Args:
@@ -189,28 +189,28 @@ class PlaceFinder:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._finders = [finder for rule in rules for finder in _finders(rule)]
 
-    def find(self, text: str) -> list[Place]:
+    def find(self, text: str) -> list[Match]:
         """Return the places in a text, in order; those that overlap are one place.
 
         Args:
             text: Any text; the time is linear in its length.
         """
         found = [
-            Place(start, end, finder.category, finder.kind, finder.shown)
+            Match(start, end, finder.category, finder.kind, finder.shown)
             for finder in self._finders
             for start, end in finder.find(text)
         ]
         found.sort(key=lambda place: (place.start, -place.end))
-        joined: list[Place] = []
+        joined: list[Match] = []
         for place in found:
             last = joined[-1] if joined else None
             if last is None or place.start >= last.end:
                 joined.append(place)
             elif place.end > last.end:
-                joined[-1] = Place(last.start, place.end, last.category, last.kind, last.shown)
+                joined[-1] = Match(last.start, place.end, last.category, last.kind, last.shown)
         return joined
 
-    def settled(self, text: str, places: Sequence[Place]) -> int:
+    def settled(self, text: str, places: Sequence[Match]) -> int:
         """Return up to where nothing that follows can change the places of a text.
 
         Args:
