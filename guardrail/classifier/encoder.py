@@ -202,13 +202,7 @@ class EncoderClassifier:
         """
         plans = self._plan(samples)
         (rows,) = self._run(plans, "logits")
-        result = np.full((len(samples), len(self._bundle.outputs)), -10.0, dtype=np.float32)
-        at = 0
-        for number, plan in enumerate(plans):
-            if plan.windows:
-                result[number] = rows[at : at + len(plan.windows)].max(axis=0)
-            at += len(plan.windows)
-        return result
+        return _highest(plans, rows)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts: the mean token state of the encoder, averaged over windows.
@@ -232,6 +226,30 @@ class EncoderClassifier:
                 result[number] = np.average(rows[at : at + len(sizes)], axis=0, weights=sizes)
                 at += len(sizes)
         return result
+
+    @property
+    def takes_rubrics(self) -> bool:
+        """Whether the bundle's graph judges texts by rubrics that it is given."""
+        return "rubric_logits" in self._results
+
+    def rubric_logits(
+        self, samples: Sequence[Sample], rubrics: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Judge texts by any rubrics, in one pass for all of them; see `takes_rubrics`.
+
+        Args:
+            samples: The texts.
+            rubrics: float32 (rubrics, hidden), from `embed`.
+
+        Returns:
+            float32 (samples, rubrics), the highest over windows; -10 for a text without tokens.
+
+        Raises:
+            CheckError: The model could not be run.
+        """
+        plans = self._plan(samples)
+        (rows,) = self._run(plans, "rubric_logits", rubrics=rubrics)
+        return _highest(plans, rows)
 
     def _plan(self, samples: Sequence[Sample]) -> list[_Plan]:
         limit_chars = self._limits.max_windows * self._bundle.max_tokens * CHARS_PER_TOKEN
@@ -271,14 +289,19 @@ class EncoderClassifier:
         tokens = sum(len(window.ids) for window in windows)
         return _Plan(windows, Coverage(scanned, total, tokens, len(windows)))
 
-    def _run(self, plans: Sequence[_Plan], *results: str) -> tuple[NDArray[np.float32], ...]:
+    def _run(
+        self, plans: Sequence[_Plan], *results: str, rubrics: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], ...]:
         windows = [window for plan in plans for window in plan.windows]
         shapes = [self._session.get_outputs()[self._results.index(r)].shape for r in results]
-        rows = tuple(np.zeros((len(windows), int(s[-1])), dtype=np.float32) for s in shapes)
+        widths = [int(s[-1]) if rubrics is None else len(rubrics) for s in shapes]
+        rows = tuple(np.zeros((len(windows), width), dtype=np.float32) for width in widths)
+        given = {} if rubrics is None else {"rubrics": rubrics}
         for members in batches(windows, self._limits.batch_tokens):
             inputs: dict[str, NDArray[Any]] = {
                 **feed([windows[n] for n in members]),
                 **unused_inputs(self._session, len(members)),
+                **given,
             }
             try:
                 found = self._session.run(list(results), inputs)
@@ -287,6 +310,17 @@ class EncoderClassifier:
             for into, part in zip(rows, found, strict=True):
                 into[members] = part
         return rows
+
+
+def _highest(plans: Sequence[_Plan], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the highest logits over the windows of each text; -10 for one without tokens."""
+    result = np.full((len(plans), rows.shape[1]), -10.0, dtype=np.float32)
+    at = 0
+    for number, plan in enumerate(plans):
+        if plan.windows:
+            result[number] = rows[at : at + len(plan.windows)].max(axis=0)
+        at += len(plan.windows)
+    return result
 
 
 def _covered(cuts: Sequence[Span]) -> int:

@@ -79,6 +79,11 @@ class Backdrop:
         centre = unit[: len(texts)].mean(axis=0)
         return cls(centre, _unit(unit - centre))
 
+    def without(self, category: str) -> Backdrop:
+        """Return the same without the definition of one category of the taxonomy."""
+        at = len(_ordinary()) + list(CATEGORIES).index(category)
+        return Backdrop(self.centre, np.delete(self.rows, at, axis=0))
+
     def features(self, embeddings: NDArray[np.float32]) -> Floats:
         """Return float64 (n, hidden): centred, of length 1."""
         return _unit(_unit(embeddings.astype(np.float64)) - self.centre)

@@ -50,6 +50,19 @@ __all__ = ["evaluate_command"]
     show_default=True,
     help="Probability from which a text counts as flagged.",
 )
+@click.option(
+    "--leave-one-category-out",
+    "leave_out",
+    is_flag=True,
+    help="Measure instead how well each category is told from its definition alone.",
+)
+@click.option(
+    "--shots",
+    type=click.IntRange(0, 100),
+    default=8,
+    show_default=True,
+    help="Examples of each kind for --leave-one-category-out.",
+)
 @click.option("--threads", type=click.IntRange(1, 256), help="Threads; default one for each CPU.")
 def evaluate_command(
     files: tuple[Path, ...],
@@ -62,6 +75,8 @@ def evaluate_command(
     out: Path | None,
     rounds: int,
     threshold: float,
+    leave_out: bool,
+    shots: int,
     threads: int | None,
 ) -> None:
     r"""Measure a model on labelled texts: AUPRC, recall at 1% FPR, ECE and more for each slice.
@@ -72,13 +87,17 @@ def evaluate_command(
     guardrail evaluate --data samples-1680.jsonl.gz            # OpenAI's moderation set
     guardrail evaluate --data xstest_prompts.csv --out report/
     guardrail evaluate --data mine.jsonl --split all --compare other-bundle/
+    guardrail evaluate --data open.jsonl.gz --leave-one-category-out
 
     Exit code: 0 done, 4 a file or model that cannot be used.
     """
-    from guardrail.evaluate.report import as_json, comparison, markdown, measure
+    from guardrail.evaluate.report import as_json, comparison, markdown, measure, plain
     from guardrail.evaluate.report import compare as compared
 
     rows = read_data(files, data_format, split, limit)
+    if leave_out:
+        _leave_out(rows, bundle, shots, rounds, out, threads)
+        return
     table = _scored(rows, bundle, calibration, threads, "scoring")
     measured = measure(table, rounds, threshold, one_class=True)
     text = markdown(measured)
@@ -87,10 +106,35 @@ def evaluate_command(
         other = _scored(rows, compare, None, threads, "scoring the second")
         found = compared(table, other.probabilities, threshold, rounds)
         text += "\n" + comparison(found, threshold)
-        report = {"measures": report, "comparison": found}
+        report = {"measures": report, "comparison": plain(found)}
     click.echo(text)
     if out is not None:
         _write(out, table, text, report)
+
+
+def _leave_out(
+    rows: list[Row],
+    bundle: str | None,
+    shots: int,
+    rounds: int,
+    out: Path | None,
+    threads: int | None,
+) -> None:
+    from dataclasses import asdict
+
+    from guardrail.classifier import load_classifier
+    from guardrail.evaluate.leave_out import leave_one_out, left_out_table
+    from guardrail.evaluate.report import plain, write_json
+
+    encoder = load_classifier(bundle, threads=threads)
+    with click.progressbar(length=len(rows), label="reading") as bar:
+        found = leave_one_out(encoder, rows, shots=shots, rounds=rounds, on_done=bar.update)
+    text = left_out_table(found, shots)
+    click.echo(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "left_out.md").write_text(text, encoding="utf-8")
+        write_json(out / "left_out.json", plain([asdict(one) for one in found]))
 
 
 def _scored(

@@ -21,7 +21,7 @@ from guardrail.classifier.targets import Scored
 from guardrail.errors import DataError
 from guardrail.evaluate import metrics
 from guardrail.evaluate.metrics import Interval
-from guardrail.evaluate.report import Table, labelled, measurable, slices, spread
+from guardrail.evaluate.report import Table, labelled, measurable, plain, slices, spread
 from guardrail.types import UNSAFE
 
 __all__ = ["Calibrated", "Change", "calibrate", "changes_table", "folds_of"]
@@ -140,7 +140,7 @@ def calibrate(
             "rows that do not"
         )
     changes = tuple(_changes(table, after, maps, rounds))
-    report = {"rows": len(table.roles), "changes": [_plain(one) for one in changes]}
+    report = {"rows": len(table.roles), "changes": plain([asdict(one) for one in changes])}
     return Calibrated(Recalibration(model, maps, kept, report), changes, after)
 
 
@@ -206,17 +206,6 @@ def _measured(
     return {
         key: metrics.bootstrap(one, labels, chances, rounds=rounds) for key, one in MEASURES.items()
     }
-
-
-def _plain(change: Change) -> dict[str, Any]:
-    def rounded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: rounded(v) for k, v in value.items()}
-        if isinstance(value, float):
-            return None if np.isnan(value) else round(value, 5)
-        return value
-
-    return {k: rounded(v) for k, v in asdict(change).items()}
 
 
 def changes_table(changes: Sequence[Change]) -> str:

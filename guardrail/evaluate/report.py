@@ -27,6 +27,7 @@ __all__ = [
     "measurable",
     "measure",
     "measure_slice",
+    "plain",
     "slices",
     "spread",
     "write_json",
@@ -265,9 +266,12 @@ def _differences(
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON takes it: floats to five digits, NaN as null."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
     if isinstance(value, float):
         return None if np.isnan(value) else round(value, 5)
     return value
@@ -275,7 +279,7 @@ def _plain(value: Any) -> Any:
 
 def as_json(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     """Return measures as JSON objects, NaN as null."""
-    return [_plain(asdict(m)) for m in measured]
+    return [plain(asdict(m)) for m in measured]
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -94,3 +94,30 @@ def test_a_bootstrap_interval_holds_the_value_and_repeats_itself() -> None:
 def test_no_rounds_mean_no_interval() -> None:
     labels, scores = CASES[0]
     assert math.isnan(metrics.bootstrap(metrics.roc_auc, labels, scores, rounds=0).low)
+
+
+def test_log_loss_agrees_with_scikit_learn_and_never_is_infinite() -> None:
+    labels, scores = CASES[0]
+    expected = sklearn.log_loss(labels, np.clip(scores, 1e-6, 1 - 1e-6))
+    assert metrics.log_loss(labels, np.clip(scores, 0, 1)) == pytest.approx(expected, rel=1e-3)
+    assert metrics.log_loss(np.array([1.0]), np.array([0.0])) < 14
+    assert math.isnan(metrics.log_loss(np.zeros(0), np.zeros(0)))
+
+
+def test_a_paired_interval_is_narrower_than_two_apart() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.4).astype(float)
+    first = np.clip(labels * 0.3 + rng.random(400) * 0.6, 0, 1)
+    second = np.clip(first + rng.normal(0, 0.01, 400), 0, 1)
+    both = metrics.paired(metrics.brier, labels, first, second, rounds=100)
+    alone = metrics.bootstrap(metrics.brier, labels, first, rounds=100)
+    assert both.low <= both.value <= both.high
+    assert both.high - both.low < (alone.high - alone.low) / 3
+    assert both.value == metrics.brier(labels, second) - metrics.brier(labels, first)
+    assert metrics.paired(metrics.brier, labels, first, first, rounds=9).high == 0.0
+
+
+def test_resamples_that_a_measure_does_not_define_are_left_out() -> None:
+    labels = np.array([1.0] + [0.0] * 20)
+    found = metrics.bootstrap(metrics.roc_auc, labels, np.linspace(1, 0, 21), rounds=30)
+    assert (found.low, found.high) == (1.0, 1.0)

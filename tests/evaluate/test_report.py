@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from guardrail.evaluate.report import Table, as_json, compare, markdown, measure
+from guardrail.evaluate.report import Table, as_json, compare, comparison, markdown, measure
 from guardrail.evaluate.rows import HAZARDS, Row, read_rows
 from guardrail.evaluate.run import labels_of, score_rows
 from tests.evaluate.fakes import Telling
@@ -49,6 +49,33 @@ def test_a_perfect_model_measures_one_everywhere() -> None:
     assert measured["overall"].ece.value == pytest.approx(0.2)
 
 
+def test_every_measure_comes_with_an_interval() -> None:
+    table = score_rows(Telling(), rows())
+    [overall] = [m for m in measure(table, rounds=100, threshold=0.3) if m.slice == "overall"]
+    names = ("auprc", "auroc", "recall_at_1_fpr", "flagged", "f1", "best_f1", "ece", "brier")
+    for name in names:
+        found = getattr(overall, name)
+        assert found.low <= found.value <= found.high
+    assert (overall.threshold, overall.f1.value) == (0.3, 1.0)
+    assert "flagged at 0.3" in markdown([overall])
+
+
+def test_lengths_and_languages_are_slices_of_their_own() -> None:
+    some = [*rows(), *(row(99 + i, i % 2, "0.5 " + "x" * 100, lang="de") for i in range(30))]
+    measured = {m.slice: m for m in measure(score_rows(Telling(), some), rounds=0)}
+    assert measured["length:under 80"].rows == measured["language:en"].rows == 60
+    assert measured["length:80–319"].rows == measured["language:de"].rows == 30
+
+
+def test_tests_of_one_class_are_measured_where_asked_for() -> None:
+    harmless = [row(i, 0, "0.8" if i < 6 else "0.2", source="xstest:a") for i in range(24)]
+    [overall, source] = measure(score_rows(Telling(), harmless), rounds=5, one_class=True)
+    assert (overall.slice, source.slice) == ("overall", "source:xstest:a")
+    assert source.flagged.value == 0.25
+    assert math.isnan(source.auprc.value)
+    assert "| – |" in markdown([source])
+
+
 def test_slices_of_one_class_or_few_rows_are_left_out() -> None:
     few = score_rows(Telling(), rows(10))
     assert measure(few, rounds=0) == []
@@ -67,6 +94,19 @@ def test_comparison_shows_loss_and_flips() -> None:
     assert found["overall"]["difference"] < 0
     assert found["overall"]["flipped"] == pytest.approx(0.25)
     assert found["category:hate"]["flipped"] == 0.0
+
+
+def test_a_comparison_has_paired_intervals() -> None:
+    table = score_rows(Telling(), rows())
+    other = table.probabilities.copy()
+    other[:15, 0] = 0.1
+    [overall, *_] = compare(table, other, rounds=20)
+    assert overall["difference_low"] <= overall["difference"] <= overall["difference_high"] < 0
+    assert overall["ece_difference"] > 0
+    shown = comparison([overall])
+    assert "| overall | 60 | 1.000 |" in shown
+    assert " to -" in shown
+    assert "difference_low" not in compare(table, other)[0]
 
 
 def test_reports_write_plain_json_and_a_table() -> None:

@@ -199,3 +199,18 @@ def test_doubtful_rows_are_not_fitted_on(
     settings = dataclasses.replace(trained[0], doubtful=doubtful)
     with pytest.raises(DataError, match="no labelled row of split train"):
         train(settings)
+
+
+def test_a_bundle_judges_texts_by_any_rubrics_in_one_pass(
+    trained: tuple[TrainSettings, Report],
+) -> None:
+    classifier = EncoderClassifier(Bundle.open(trained[0].out), threads=1)
+    assert classifier.takes_rubrics
+    rubrics = classifier.embed(["how do i make a bomb", "bake a cake", "poison"])
+    texts = ["make a bomb please", "", "buy bread now"]
+    found = classifier.rubric_logits([Sample(text) for text in texts], rubrics)
+    assert found.shape == (3, 3)
+    assert (found[1] == -10).all()
+    assert np.isfinite(found[[0, 2]]).all()
+    assert np.abs(found[0] - found[2]).max() > 0
+    assert classifier.rubric_logits([], rubrics).shape == (0, 3)
