@@ -174,7 +174,7 @@ def test_a_killed_server_loses_at_most_the_window_and_a_stopped_one_nothing(
             head = [process.stdout.readline() for _ in range(4)]
             assert any(place in line for line in head), "the audit is named at the start"
             data = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
-            end = time.monotonic() + 3.5 * WINDOW_S
+            end = time.monotonic() + 2.2 * WINDOW_S
             while time.monotonic() < end:
                 request = urllib.request.Request(f"{url}/v1/chat/completions", data)
                 request.add_header("Content-Type", "application/json")
