@@ -99,7 +99,8 @@ def tune_command(
     ours, theirs = pairs.halves()
     goal = Goal(fpr, escalated, recall)
     chosen = choose(ours, goal).on(theirs)
-    _report(chosen, goal, paired)
+    without = choose(ours, Goal(fpr, escalated=0.0)).on(theirs)
+    _report(chosen, without, goal, paired)
     _curves(ours, theirs, chosen, paired, fpr, cost, plot)
     if out is not None:
         _write(out, loaded, asked, category, chosen, platt, policy, len(pairs))
@@ -148,7 +149,7 @@ def _guard(policy: Policy, name: str | None, category: str) -> Guard:
     return Guard(spec, make_judge(spec, rubrics_of(policy), folder), normalise=policy.normalise)
 
 
-def _report(chosen: Choice, goal: Goal, paired: Paired) -> None:
+def _report(chosen: Choice, without: Choice, goal: Goal, paired: Paired) -> None:
     rows = paired.pairs
     click.echo(
         f"{len(rows):,} texts, {int(rows.labels.sum()):,} of them violating; "
@@ -169,6 +170,13 @@ def _report(chosen: Choice, goal: Goal, paired: Paired) -> None:
         ("alarms", chosen.fpr, chosen.fpr_interval),
     ):
         click.echo(f"  {label:<10} {value:.4f}  [{low:.4f}, {high:.4f}]")
+    click.echo(
+        f"  without    {without.recall:.4f} recall, {without.fpr:.4f} alarms, no guard asked"
+    )
+    if chosen.share > 0 and chosen.recall <= without.recall:
+        click.secho(
+            "  the guard brings nothing there: do not use it for this category", fg="yellow"
+        )
     missed = (goal.escalated is not None and chosen.share_interval[0] > goal.escalated) or (
         goal.recall is not None and chosen.recall_interval[1] < goal.recall
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from guardrail.check import Checker
 from guardrail.classifier import load_classifier
-from guardrail.cli.cascade import cascade_group
+from guardrail.cli.cascade import _report, cascade_group
 from guardrail.errors import DataError, PolicyError, SettingsError
+from guardrail.evaluate.pairing import Paired
+from guardrail.evaluate.tradeoff import Choice, Goal, Pairs
 from guardrail.policy import load_policy
 from guardrail.types import Direction, Role, Segment, Stage
 from tests.guard_server import guard_server, logprobs, text_of
@@ -83,6 +87,16 @@ async def _ask(policy, text: str) -> None:
         verdict = await checker.check(policy, Direction.INPUT, Segment(text, Role.USER))
     assert verdict.stage is Stage.GUARD
     assert verdict.blocked == LABELS[text]
+
+
+def test_a_guard_that_brings_nothing_is_said_to(capsys) -> None:
+    pairs = Pairs(np.zeros(4), np.zeros(4), np.array([0, 1, 0, 1]))
+    chosen = Choice(0.2, 0.4, 0.5, 0.1, 0.6, 0.01)
+    paired = Paired(pairs, 0.1, 0.2, 0)
+    _report(chosen, replace(chosen, share=0.0, recall=0.7), Goal(escalated=0.1), paired)
+    assert "brings nothing" in capsys.readouterr().out
+    _report(chosen, replace(chosen, share=0.0, recall=0.5), Goal(escalated=0.1), paired)
+    assert "brings nothing" not in capsys.readouterr().out
 
 
 def test_without_a_target_or_with_two_it_says_so(tmp_path) -> None:
