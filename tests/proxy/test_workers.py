@@ -104,6 +104,10 @@ async def serve(tmp_path) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
     await runner.cleanup()
 
 
+def running_still(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 async def until(check: Callable[[], Awaitable[bool]], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not await check():  # noqa: ASYNC110  (polls as a balancer would)
@@ -161,7 +165,7 @@ async def test_workers_end_when_their_parent_is_killed(serve) -> None:
     running.process.kill()
 
     async def gone() -> bool:
-        return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        return not any(running_still(pid) for pid in pids)
 
     await until(gone)
 
