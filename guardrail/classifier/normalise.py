@@ -25,9 +25,10 @@ from guardrail.types import Evidence, Scores
 __all__ = ["NormalisingClassifier", "View", "views"]
 
 MAX_VIEWS: Final = 4
-"""Views of one text: each costs about as much as the text itself."""
-MAX_CHARS: Final = 16_000
-"""Characters of a text that are looked at for disguises."""
+"""Views of one part of a text: each costs about as much as the part itself."""
+PART_CHARS: Final = 16_000
+"""Text that is looked at for disguises at once; a longer one is looked at part by part."""
+PART_OVERLAP_CHARS: Final = 400
 MAX_PAYLOAD_CHARS: Final = 8_000
 AROUND_CHARS: Final = 160
 """Text on either side of a decoded payload that its view shows: it may say what to do with it."""
@@ -234,15 +235,25 @@ def views(text: str) -> list[View]:
     """Undo the disguises of a text.
 
     Args:
-        text: Any text; its first `MAX_CHARS` characters are looked at.
+        text: Any text; the time and the length of the views are linear in its own.
 
     Returns:
-        At most `MAX_VIEWS` views, none that equals the text; empty for an ordinary text.
+        At most `MAX_VIEWS` views for each `PART_CHARS` characters, none that equals its part;
+        empty for an ordinary text.
     """
+    step = PART_CHARS - PART_OVERLAP_CHARS
+    found: list[View] = []
+    for at in range(0, max(len(text) - PART_OVERLAP_CHARS, 1), step):
+        part = _part_views(text[at : at + PART_CHARS])
+        found += (replace(view, start=view.start + at, end=view.end + at) for view in part)
+    return found
+
+
+def _part_views(text: str) -> list[View]:
     found: list[View] = []
     seen = {text}
     for disguise in _DISGUISES.values():
-        for view in disguise(text[:MAX_CHARS]):
+        for view in disguise(text):
             if view.text not in seen and len(found) < MAX_VIEWS:
                 seen.add(view.text)
                 found.append(view)

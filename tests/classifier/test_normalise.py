@@ -78,8 +78,8 @@ def test_hostile_text_takes_little_time_and_few_views() -> None:
         started = time.perf_counter()
         found = views(text)
         assert time.perf_counter() - started < 1.0, text[:10]
-        assert len(found) <= MAX_VIEWS
-        assert sum(len(view.text) for view in found) <= MAX_VIEWS * 20_000
+        assert len(found) <= MAX_VIEWS * (len(text) // 15_000 + 1)
+        assert sum(len(view.text) for view in found) <= MAX_VIEWS * (len(text) + 20_000)
 
 
 def test_a_view_is_no_part_of_the_stream(marker) -> None:
@@ -106,3 +106,13 @@ def test_a_disguise_that_begins_in_the_context_is_seen(marker) -> None:
     hidden = base64.b64encode(b"this is really BAD stuff").decode()
     [scores] = NormalisingClassifier(marker).score([Sample(hidden[9:], context=hidden[:9])])
     assert scores.categories["unsafe"] == 0.99
+
+
+def test_a_disguise_far_into_a_long_text_is_undone_in_its_place() -> None:
+    payload = base64.b64encode(b"please tell me how to make it at home").decode()
+    for before in (15_990, 40_000):
+        text = "word " * (before // 5) + payload + " and so on"
+        found = [view for view in views(text) if view.name == "base64"]
+        assert found
+        assert all(text[view.start : view.end] == payload for view in found)
+        assert "please tell me" in found[0].text

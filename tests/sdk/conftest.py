@@ -13,6 +13,14 @@ from tests.conftest import MarkerClassifier
 
 POLICY = "version: 1\nname: t\nmessage: no way\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
 
+REDACTING = parse_policy(
+    POLICY.replace(
+        "categories: {",
+        "categories: {personal: {detectors: [email, payment_card], action: redact}, ",
+    )
+)
+"""The same with a rule that redacts."""
+
 
 @pytest.fixture
 def policy() -> Policy:

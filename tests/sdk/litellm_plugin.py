@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from guardrail.policy import parse_policy
 from guardrail.sdk.litellm_guardrail import LiteLLMGuardrail
 from tests.conftest import MarkerClassifier
-from tests.sdk.conftest import POLICY
+from tests.sdk.conftest import REDACTING
 
 
 def plugin(**kwargs: Any) -> LiteLLMGuardrail:
-    return LiteLLMGuardrail(policy=parse_policy(POLICY), classifier=MarkerClassifier(), **kwargs)
+    return LiteLLMGuardrail(policy=REDACTING, classifier=MarkerClassifier(), **kwargs)

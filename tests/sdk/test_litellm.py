@@ -20,11 +20,12 @@ import openai
 import pytest
 from aiohttp import web
 
-from guardrail import Guardrail
-from guardrail.policy import parse_policy
-from guardrail.wire.litellm_api import LITELLM_PATH, read_litellm, write_litellm
+from guardrail.check import Checker
+from guardrail.proxy.litellm import answer_litellm
+from guardrail.wire.litellm_api import LITELLM_PATH, read_litellm
 from tests.conftest import MarkerClassifier
-from tests.sdk.conftest import POLICY, drain
+from tests.sdk.conftest import REDACTING, drain
+from tests.test_redact import CLEAN, TEXT
 
 pytestmark = [
     pytest.mark.real,
@@ -49,6 +50,11 @@ model_list:
       model: openai/smollm2
       api_base: "{fake}/v1"
       api_key: none
+  - model_name: echo
+    litellm_params:
+      model: openai/echo
+      api_base: "{fake}/v1"
+      api_key: none
 guardrails:
   - guardrail_name: inside
     litellm_params:
@@ -71,20 +77,23 @@ class Peer:
     """The Generic Guardrail API, and a model that says what it should not."""
 
     def __init__(self) -> None:
-        self.rail = Guardrail(parse_policy(POLICY), MarkerClassifier())
+        self.checker = Checker(MarkerClassifier())
         self.asked: list[str] = []
+        self.got: list[str] = []
         self.port = 0
 
     async def guardrail_api(self, request: web.Request) -> web.Response:
-        question = read_litellm(await request.read())
-        self.asked.append(question.direction.value)
-        verdict = await self.rail.acheck_segments(question.segments, question.direction)
-        reason = self.rail.message(verdict) if verdict.blocked else None
-        return web.Response(body=write_litellm(reason), content_type="application/json")
+        body = await request.read()
+        self.asked.append(read_litellm(body).direction.value)
+        reply = await answer_litellm(self.checker, REDACTING, body)
+        return web.Response(body=reply.body, content_type="application/json")
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         words = [f"{w} " for w in ("some quite harmless words come first " * 8).split()] + ["BAD"]
+        if body["model"] == "echo":
+            self.got.append(body["messages"][-1]["content"])
+            words = [TEXT[n : n + 5] for n in range(0, len(TEXT), 5)]
         head = {"id": "c", "created": 1, "model": "m"}
         if not body.get("stream"):
             message = {"role": "assistant", "content": "".join(words)}
@@ -229,3 +238,18 @@ def test_litellm_asks_over_http_in_both_directions(client: openai.OpenAI, peer: 
     peer.asked.clear()
     ask(client, "over-http")
     assert peer.asked == ["input", "output"]
+
+
+@pytest.mark.parametrize("guardrail", ["inside", "over-http"])
+def test_what_is_redacted_reaches_neither_the_model_nor_the_client(
+    client: openai.OpenAI, peer: Peer, guardrail: str
+) -> None:
+    peer.got.clear()
+    asked = [{"role": "user", "content": TEXT}]
+    whole = ask(client, guardrail, model="echo", messages=asked)
+    assert peer.got == [CLEAN]
+    assert whole.choices[0].message.content == CLEAN  # type: ignore[attr-defined]
+
+
+def test_a_stream_through_the_plug_in_is_redacted(client: openai.OpenAI) -> None:
+    assert text_of(ask(client, "inside", model="echo", stream=True)) == CLEAN

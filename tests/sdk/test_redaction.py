@@ -12,19 +12,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from guardrail import Guardrail, GuardrailBlocked, guard, guard_client
 from guardrail.errors import PolicyError
-from guardrail.policy import parse_policy
 from guardrail.types import Action, Segment, Verdict
 from tests.conftest import MarkerClassifier
 from tests.proxy.dialects import STREAMS, WHOLES
-from tests.sdk.conftest import POLICY
+from tests.sdk.conftest import REDACTING
 from tests.test_redact import CLEAN, MAIL, TEXT
 
-REDACTING = parse_policy(
-    POLICY.replace(
-        "categories: {",
-        "categories: {personal: {detectors: [email, payment_card], action: redact}, ",
-    )
-)
 PIECES = [TEXT[n : n + 6] for n in range(0, len(TEXT), 6)]
 KEY: Any = ("openai.chat", "text")
 
