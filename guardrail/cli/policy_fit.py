@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guardrail.cli.data import calibration_option
+
 if TYPE_CHECKING:
     from guardrail.classifier.base import Classifier
     from guardrail.classifier.labels import Labelled
@@ -21,6 +23,7 @@ __all__ = ["fit_command"]
 @click.command("fit")
 @click.argument("policy")
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option(
     "--labels", multiple=True, type=click.Path(exists=True, dir_okay=False),
     help="Labelled JSONL, such as `guardrail audit labels` writes: examples for rubrics, and more "
@@ -31,7 +34,11 @@ __all__ = ["fit_command"]
     help="A policy file to write that builds on POLICY and says what was fitted.",
 )  # fmt: skip
 def fit_command(
-    policy: str, bundle: str | None, labels: tuple[str, ...], write: Path | None
+    policy: str,
+    bundle: str | None,
+    calibration: Path | None,
+    labels: tuple[str, ...],
+    write: Path | None,
 ) -> None:
     """Compile the rubrics of POLICY and resolve its targets.
 
@@ -42,6 +49,7 @@ def fit_command(
     from guardrail.classifier.heads import HeadStore, fit_policy
     from guardrail.classifier.labels import read_labels
     from guardrail.classifier.prepare import prepare
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.cli.fit_labels import fitted_policy, with_labels
     from guardrail.errors import SettingsError
     from guardrail.policy import load_policy
@@ -49,10 +57,11 @@ def fit_command(
     as_written = load_policy(policy)
     rows = [row for name in labels for row in read_labels(name)]
     loaded = with_labels(as_written, rows)
-    model = load_classifier(bundle)
+    encoder = load_classifier(bundle)
+    model = recalibrate(encoder, calibration)
     store = HeadStore.beside(loaded)
     started = time.perf_counter()
-    fits = fit_policy(loaded, model)
+    fits = fit_policy(loaded, encoder)
     seconds = time.perf_counter() - started
     kept = [store.write(fit.head) for fit in fits]
     for fit in fits:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guardrail.cli.data import calibration_option
+
 if TYPE_CHECKING:
     from guardrail.classifier.labels import Labelled
     from guardrail.classifier.prepare import Prepared
@@ -38,6 +40,7 @@ class _Case:
     "-d", "--data", multiple=True, type=click.Path(exists=True), help="Labelled JSONL; repeatable."
 )
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 @click.option(
     "--recall",
     type=click.FloatRange(0, 1),
@@ -57,6 +60,7 @@ def test_command(
     policy: str,
     data: tuple[str, ...],
     bundle: str | None,
+    calibration: Path | None,
     recall: float,
     false_alarms: float,
     quiet: bool,
@@ -69,11 +73,12 @@ def test_command(
     """
     from guardrail.classifier import load_classifier
     from guardrail.classifier.prepare import PreparedPolicies
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.cli import EXIT_BLOCKED
     from guardrail.policy import load_policy
 
     loaded = load_policy(policy)
-    model = load_classifier(bundle)
+    model = recalibrate(load_classifier(bundle), calibration)
     ready = PreparedPolicies(model).get(loaded)
     cases = [*_own_examples(ready, model), *_files(ready, data)]
     if not cases:

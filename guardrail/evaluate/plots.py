@@ -83,5 +83,6 @@ def draw_reliability(series: Series, path: Path) -> None:
         count_axes.hist(probabilities, bins=10, range=(0, 1), histtype="step", label=name)
     bins_axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
     _label(bins_axes, "Reliability, exact 95% intervals", "mean probability", "share of positives")
+    bins_axes.legend(fontsize="small", loc="upper left")
     count_axes.set(title="Rows", xlabel="probability", yscale="log", xlim=(0, 1))
     figure.savefig(path, dpi=110)

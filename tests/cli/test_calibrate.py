@@ -94,6 +94,22 @@ def test_the_embedded_model_is_calibrated_on_labels_of_ones_own(tmp_path: Path) 
     assert json.loads(out.read_text())["model"] == Bundle.open().model_id
 
 
+def test_a_policy_is_fitted_and_tested_with_it(tmp_path: Path) -> None:
+    data, scores = scored(tmp_path)
+    out, model = tmp_path / "own.json", Bundle.open().model_id
+    run("calibrate", "--data", data, "--scores", scores, "--model", model, "--out", out,
+        "--rounds", "0")  # fmt: skip
+    policy = tmp_path / "p.yaml"
+    policy.write_text(
+        "version: 1\nname: t\ncategories: {unsafe: {flag: {fpr: 0.3}, examples: "
+        "{violates: [I will kill you], allowed: [hello]}}}\n"
+    )
+    fitted = run("policy", "fit", policy, "--calibration", out)
+    assert "from 24 violating and 96 other texts (your calibration)" in fitted.output
+    with pytest.raises(BundleError, match="not a calibration"):
+        run("policy", "test", policy, "--calibration", policy)
+
+
 def test_serve_refuses_it_before_it_listens(tmp_path: Path) -> None:
     data, scores = scored(tmp_path)
     out = tmp_path / "own.json"
