@@ -7,8 +7,8 @@ One request makes up to three spans, none of which holds text, keys or headers:
     └── chat MODEL                 client    the model API, with the verdict on its answer
 
 The SDK is configured by its own variables (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``,
-``OTEL_TRACES_SAMPLER`` …). Names of attributes are those of the semantic conventions 1.37; the
-``guardrail.*`` ones are ours.
+``OTEL_TRACES_SAMPLER`` …). Names of spans and attributes are those of the semantic conventions
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/); the ``guardrail.*`` are ours.
 """
 
 from __future__ import annotations
