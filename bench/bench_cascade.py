@@ -33,7 +33,8 @@ from guardrail.check import Checker
 from guardrail.classifier import load_classifier
 from guardrail.classifier.asking import rubrics_of
 from guardrail.classifier.base import Classifier, Judge, Sample
-from guardrail.classifier.cascade import Guard, Guards, LocalJudge, make_judge
+from guardrail.classifier.cascade import Guard, Guards
+from guardrail.classifier.guard_kinds import LocalJudge, make_judge
 from guardrail.evaluate.metrics import average_precision, bootstrap, recall_at_fpr
 from guardrail.evaluate.pairing import Case, pair_up, read_cases
 from guardrail.evaluate.tradeoff import Goal, calibrated, choose, frontier, oracle

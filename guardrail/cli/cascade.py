@@ -134,7 +134,8 @@ def _paired(
 def _guard(policy: Policy, name: str | None, category: str) -> Guard:
     """Make the guard without its calibration, which is about to be fitted."""
     from guardrail.classifier.asking import rubrics_of
-    from guardrail.classifier.cascade import Guard, make_judge
+    from guardrail.classifier.cascade import Guard
+    from guardrail.classifier.guard_kinds import make_judge
     from guardrail.errors import SettingsError
 
     names = ", ".join(policy.guards) or "none"

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from guardrail.classifier.base import Place, Sample, Stream
-from guardrail.classifier.cascade import Guard, Guards, combine, make_judge, settle
-from guardrail.errors import BundleError, CheckError, GuardrailError, PolicyError, SettingsError
+from guardrail.classifier.cascade import Guard, Guards, combine, settle
+from guardrail.errors import CheckError, PolicyError, SettingsError
 from guardrail.policy import Combine, GuardKind, GuardSpec, parse_policy
 from guardrail.types import Escalation, Scores
 from tests.guard_server import guard_server, logprobs
@@ -190,20 +190,3 @@ def test_a_key_comes_from_its_variable_or_not_at_all(monkeypatch) -> None:
         monkeypatch.setenv("BIG_KEY", " sk-1 ")
         Guards().of(keyed)
         assert server.headers[-1]["Authorization"] == "Bearer sk-1"
-
-
-def test_another_bundle_serves_as_a_local_guard(tmp_path) -> None:
-    from guardrail.classifier.bundle import Bundle
-
-    folder = Bundle.open().folder
-    spec = GuardSpec("l", GuardKind.LOCAL, model=folder.name)
-    judge = make_judge(spec, {}, folder.parent)
-    texts = [Sample("I will kill you."), Sample("Good morning.")]
-    bad, good = Guard(spec, judge).ask(texts, ["violent_crimes"])
-    assert bad["violent_crimes"] > good["violent_crimes"]
-    with pytest.raises(SettingsError, match="did you mean llama-guard-3-8b"):
-        make_judge(replace(spec, form="llama-guard-8b"), {}, tmp_path)
-    for name in ("nowhere", "nowhere.gguf", "hf:nowhere"):
-        with pytest.raises(BundleError):
-            make_judge(replace(spec, model=name), {}, tmp_path)
-    assert issubclass(BundleError, GuardrailError)
