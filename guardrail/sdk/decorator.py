@@ -46,7 +46,7 @@ class Guard:
         input: How a call's input is found; see `guard`.
         output: How a call's output is read; see `guard`.
         on_block: What a block becomes.
-        on_flag: Called with verdicts that flag.
+        on_flag: Called with verdicts that flag or redact.
     """
 
     def __init__(
@@ -248,6 +248,9 @@ def guard(
     call is cancelled at once; a sync one cannot be, so it runs to its end (a stream: to its first
     item) and is dropped. What a call does besides answering is then done.
 
+    Where the policy redacts, the function gets and its caller gets the redacted text, in the same
+    shapes; what cannot be rebuilt raises `PolicyError`.
+
     Args:
         fn: The function, where the decorator has no arguments.
         policy: A policy file, the name of a bundled policy, a `Policy`, or a `Guardrail`.
@@ -257,7 +260,7 @@ def guard(
             for no check, or None for strings, messages and answers of known APIs.
         on_block: ``raise`` for `GuardrailBlocked`; ``message`` for the policy's text, in the
             shape of the answer where there is one; or a function of the verdict.
-        on_flag: Called with verdicts that flag.
+        on_flag: Called with verdicts that flag or redact.
 
     Returns:
         The guarded function, or a `Guard`.
