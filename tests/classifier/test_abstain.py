@@ -62,7 +62,7 @@ def ready(model, action: str, rule: str = "flag: 0.3, block: 0.6"):
     policy = parse_policy(
         "version: 1\nname: t\nnormalise: false\ntimeout_ms: 9000\n"
         "guards: {big: {kind: openai_logprobs, url: 'http://127.0.0.1:1/v1', model: m}}\n"
-        f"categories: {{unsafe: {{{rule}, abstain: {{confidence: 0.9, {action}}}}}}}\n"
+        f"categories: {{unsafe: {{{rule}, abstain: {{confidence: 0.98, {action}}}}}}}\n"
     )
     return prepare(policy, model)
 
@@ -80,10 +80,10 @@ def band(embedded) -> tuple[float, float]:
 
 def test_the_shipped_model_has_a_band_and_its_policy_a_new_hash(embedded, band) -> None:
     low, high = band
-    assert 0.02 < low < high < 0.98
+    assert 0 < low < high < 1
     prepared = ready(embedded, "action: review")
     [unsure] = prepared.abstentions
-    assert (unsure.low.bound >= 0.9, unsure.high.bound <= 0.1) == (True, True)
+    assert (unsure.low.bound >= 0.98, unsure.high.bound <= 0.02) == (True, True)
     assert 0 < unsure.others < 1
     assert unsure.low.positives == len(read_scores(EMBEDDED)["unsafe"].positive)
     assert prepared.policy.content_hash != ready(embedded, "action: pass").policy.content_hash
@@ -137,7 +137,7 @@ def test_a_match_of_a_pattern_is_no_abstention(embedded, band) -> None:
 
 
 def test_a_category_without_data_says_what_it_takes(marker) -> None:
-    with pytest.raises(PolicyError, match=r"to abstain at confidence 0\.9: .* at least 29"):
+    with pytest.raises(PolicyError, match=r"to abstain at confidence 0\.98: .* at least 149"):
         ready(marker, "action: flag")
 
 
@@ -154,9 +154,9 @@ def test_a_policy_is_resolved_once(embedded) -> None:
 
 def test_an_own_calibration_brings_its_own_labels(tmp_path, embedded) -> None:
     rng = np.random.default_rng(0)
-    own = Scored(rng.uniform(0.5, 1, 60), rng.uniform(0, 0.7, 60), "mine")
+    own = Scored(rng.uniform(0.5, 1, 200), rng.uniform(0, 0.7, 200), "mine")
     maps = {"unsafe": OutputMap("platt", dict.fromkeys(GROUPS, Platt(1.0, -1.0)))}
     Recalibration(embedded.model_id, maps, {"unsafe": own}).save(tmp_path / "own.json")
     model = recalibrate(embedded, tmp_path / "own.json")
     [unsure] = ready(model, "action: review").abstentions
-    assert (unsure.low.positives, unsure.low.source) == (60, "your calibration")
+    assert (unsure.low.positives, unsure.low.source) == (200, "your calibration")
