@@ -197,7 +197,11 @@ class Checker:
             The verdict; this never raises but for cancellation.
         """
         started = self._clock()
-        verdict = await self._verdict(policy, direction, segment, context, place)
+        if watch is not None and policy.audit.required and not watch.accepts:
+            model, kind = self.classifier.model_id, segment.channel.kind
+            verdict = decide_failure(policy, direction, segment.role, "audit", model, kind)
+        else:
+            verdict = await self._verdict(policy, direction, segment, context, place)
         seconds = self._clock() - started
         record = CheckRecord(direction, verdict, len(segment.text), seconds, segment, context)
         if self._observer is not None:

@@ -48,18 +48,21 @@ class Scope:
 
 
 def rules_for(
-    policy: Policy, direction: Direction, role: Role, kind: ChannelKind = ChannelKind.TEXT
+    policy: Policy,
+    direction: Direction,
+    role: Role,
+    kind: ChannelKind | None = ChannelKind.TEXT,
 ) -> tuple[Rule, ...]:
     """Return the rules that apply to a speaker in a direction and a kind of text.
 
     On output there is one speaker, the assistant, and `Rule.roles` does not apply. Text of no
-    known speaker (`Role.TEXT`) is in scope of every rule.
+    known speaker (`Role.TEXT`) is in scope of every rule, and so is text of no known kind (None).
     """
     return tuple(
         rule
         for rule in policy.rules
         if direction in rule.directions
-        and kind in rule.channels
+        and (kind is None or kind in rule.channels)
         and (direction is Direction.OUTPUT or role is Role.TEXT or role in rule.roles)
     )
 
@@ -148,7 +151,7 @@ def decide_failure(
     role: Role,
     reason: str,
     model: str = "",
-    kind: ChannelKind = ChannelKind.TEXT,
+    kind: ChannelKind | None = None,
 ) -> Verdict:
     """Decide about a text whose check could not be made.
 
@@ -161,7 +164,7 @@ def decide_failure(
         role: Who speaks.
         reason: ``timeout``, ``overload``, ``failure`` or ``unreadable``.
         model: Identity of the classifier that failed.
-        kind: Kind of text.
+        kind: Kind of text; None where that is not known, since nothing of it was read.
 
     Returns:
         A verdict with outcome ``failed``.

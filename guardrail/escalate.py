@@ -193,7 +193,7 @@ class Escalator:
             reason = "timeout"
         except CheckError as error:
             reason = error.reason
-            log.info("guard '%s': %s", guard.name, error)
+            log.info("guard '%s': %s", guard.name, getattr(error, "plain", error))
         except Exception as error:  # noqa: BLE001  (a guard is a plug-in: any fault is no answer)
             reason = "failure"
             log.error("guard '%s' failed: %s", guard.name, type(error).__name__)

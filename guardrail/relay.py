@@ -90,8 +90,10 @@ class Places:
 
     def of(self, check: Check) -> Place | None:
         """Return a check's place; None for a channel in one piece, which is judged as a whole."""
-        if check.final and check.start == 0:
-            return None
+        if check.start == 0:  # a channel begins, for the guard forgets those that are idle
+            self._streams.pop(check.channel, None)
+            if check.final:
+                return None
         if check.channel not in self._streams and len(self._streams) >= self.MOST:
             self._streams.clear()
         return Place(self._streams.setdefault(check.channel, Stream()), check.start)

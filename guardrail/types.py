@@ -229,7 +229,8 @@ class Escalation:
         after: The probability that counts now; None where the guard gave none.
         model: Identity of what answered; empty where nothing did.
         reason: Why there is no answer: ``timeout``, ``overload``, ``unavailable``,
-            ``rate_limited``, ``garbage``, ``too_large`` or ``failure``; empty where there is one.
+            ``rate_limited``, ``garbage``, ``rejected``, ``too_large`` or ``failure``; empty where
+            there is one.
         seconds: Time that was spent on it.
     """
 

@@ -38,6 +38,11 @@ class CheckRecord:
 class Watch(Protocol):
     """Who wants to know all that is decided of one request; the audit's side of a check."""
 
+    @property
+    def accepts(self) -> bool:
+        """Whether there is room to record the next decision."""
+        ...
+
     def checked(self, record: CheckRecord) -> None:
         """Take note of one decision, on the event loop."""
         ...

@@ -221,3 +221,13 @@ def test_review_comes_after_the_guard_and_gives_its_reason() -> None:
     assert verdict.review
     assert verdict.review_reasons == ("hate: 0.250 by big is in the review band",)
     assert not escalated("hate", 0.1).review
+
+
+def test_what_cannot_be_read_fails_every_rule_whatever_kind_of_text_it_is_for() -> None:
+    policy = parse_policy(
+        "version: 1\nname: t\ncategories: {unsafe: {block: 0.5, channels: [tool_arguments]}}"
+    )
+    for way, role in ((Direction.INPUT, Role.TEXT), (Direction.OUTPUT, Role.ASSISTANT)):
+        assert decide_failure(policy, way, role, "unreadable").blocked
+        kind = ChannelKind.TEXT
+        assert not decide_failure(policy, way, role, "timeout", kind=kind).blocked

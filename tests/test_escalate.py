@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ from guardrail.types import (
     Stage,
     Verdict,
 )
-from tests.guard_server import guard_server
+from tests.guard_server import Reply, guard_server
 
 HEAD = "version: 1\nname: t\nnormalise: false\n"
 GUARD = "guards: {big: {kind: local, model: x, timeout_ms: 300, cache: 0%s}}\n"
@@ -269,3 +271,23 @@ async def test_a_guard_that_is_down_at_the_first_check_is_asked_again_at_the_nex
             up = await one.check(policy, Direction.INPUT, segment("MEH"))
         assert (up.action, up.stage) == (Action.PASS, Stage.GUARD)
         assert (await one.check(policy, Direction.INPUT, segment("fine"))).action is Action.PASS
+
+
+async def test_what_a_guard_s_endpoint_quotes_of_a_text_is_not_logged(marker, caplog) -> None:
+    """Servers say what they could not take, often word for word."""
+    caplog.set_level(logging.INFO)
+
+    def quotes(_: str, body: Any) -> Reply:
+        return 400, {"error": {"message": f"cannot read {body['messages']}"}}, {}
+
+    with guard_server(quotes) as server:
+        guard = f"guards: {{big: {{kind: openai_logprobs, url: '{server.url}', model: m, "
+        policy = parse_policy(
+            f"{HEAD}{guard}probe: false}}}}\ncategories: {{unsafe: {{block: 0.6, {BAND}}}}}"
+        )
+        async with Checker(marker) as checker:
+            verdict = await checker.check(policy, Direction.INPUT, Segment("MEH my SECRET"))
+    assert verdict.blocked
+    assert verdict.findings[0].reason == "guard_rejected"
+    assert "SECRET" not in caplog.text
+    assert "big" in caplog.text

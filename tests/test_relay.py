@@ -80,3 +80,17 @@ def test_channels_without_end_do_not_cost_memory() -> None:
     for index in range(10 * Places.MOST):
         assert places.of(part(0, 9, index)) is not None
         assert len(places._streams) <= Places.MOST
+
+
+def test_a_channel_that_begins_again_is_another_stream() -> None:
+    """The guard forgets idle channels; one that goes on has text that nobody has read."""
+    places = Places()
+    before = places.of(part(0, 100))
+    again = places.of(part(0, 120))
+    assert before is not None
+    assert again is not None
+    assert again.stream is not before.stream
+    assert places.of(part(0, 50, final=True)) is None
+    after = places.of(part(30, 90))
+    assert after is not None
+    assert after.stream is not again.stream

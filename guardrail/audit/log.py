@@ -146,7 +146,8 @@ class AuditLog:
     @property
     def accepts(self) -> bool:
         """Whether the next decision has room; asked before a request that must be recorded."""
-        return len(self._queue) < self.settings.queue
+        room = self._queued_chars < self.settings.queue_bytes
+        return room and len(self._queue) < self.settings.queue
 
     @property
     def health(self) -> Health:

@@ -28,6 +28,11 @@ MAX_SKIPPED: Final = 50
 class _Takes(Protocol):
     """Who takes decisions to be recorded."""
 
+    @property
+    def accepts(self) -> bool:
+        """Whether the next one has room."""
+        ...
+
     def add(self, decision: Decision) -> bool:
         """Take one."""
         ...
@@ -83,6 +88,11 @@ class Trail:
 
     def __post_init__(self) -> None:
         self._started = self.timer()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether there is room to record the next decision."""
+        return self.log.accepts
 
     def skipped(self, parts: Sequence[str]) -> None:
         """Take note of what is not judged; the next decision names it."""

@@ -20,7 +20,7 @@ from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.pairs import Encoded, encode_pair, prompt_part
 from guardrail.classifier.session import open_session
 from guardrail.classifier.streams import PAST, Reading, StreamReader, unused_inputs
-from guardrail.classifier.windows import Span, bounded, spans, speakable
+from guardrail.classifier.windows import Span, bounded, prompt_text, spans, speakable
 from guardrail.errors import BundleError, CheckError
 from guardrail.types import UNSAFE, Coverage, Role, Scores
 
@@ -31,9 +31,6 @@ __all__ = ["EncoderClassifier", "Limits"]
 
 CHARS_PER_TOKEN = 6
 """Characters kept for each token that may be scored, before tokenizing; English has about 4."""
-
-PROMPT_CHARS = 2_000
-"""Characters of the prompt that are tokenized at either end; 64 of its tokens are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +251,7 @@ class EncoderClassifier:
     def _plan(self, samples: Sequence[Sample]) -> list[_Plan]:
         limit_chars = self._limits.max_windows * self._bundle.max_tokens * CHARS_PER_TOKEN
         kept = [bounded(s.context + s.text, limit_chars) for s in samples]
-        prompts = [
-            bounded(s.prompt or "", 2 * PROMPT_CHARS)[0] if s.role is Role.ASSISTANT else ""
-            for s in samples
-        ]
+        prompts = [prompt_text(s.prompt) if s.role is Role.ASSISTANT else "" for s in samples]
         ids = self._tokenize([text for text, _ in kept])
         before = self._tokenize(prompts)
         return [

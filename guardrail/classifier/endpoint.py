@@ -29,6 +29,8 @@ MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """Longest answer that is read: twenty log-probabilities take a few kilobytes."""
 AGAIN: Final = (429, 502, 503, 504)
 """Statuses that another attempt may cure."""
+_OF_TEXTS: Final = {400: "rejected", 413: "too_large", 422: "rejected"}
+"""Statuses that tell of what was sent, such as a text beyond the model's context."""
 BACKOFF_S: Final = 0.1
 
 
@@ -37,13 +39,17 @@ class EndpointError(CheckError):
 
     Args:
         message: What happened, without keys and without text.
-        reason: ``timeout``, ``unavailable``, ``rate_limited``, ``garbage`` or ``failure``.
+        reason: ``timeout``, ``unavailable``, ``rate_limited``, ``garbage``, ``rejected``,
+            ``too_large`` or ``failure``.
         wait_s: How long the endpoint asks to be left alone.
+        said: The endpoint's own words. They may quote what it was sent, so that a log of traffic
+            takes `plain`, the message without them.
     """
 
-    def __init__(self, message: str, *, reason: str, wait_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, reason: str, wait_s: float = 0.0, said: str = "") -> None:
         self.wait_s = wait_s
-        super().__init__(message, reason=reason)
+        self.plain = message
+        super().__init__(message + said, reason=reason)
 
 
 class _Patience(urllib3.Retry):
@@ -195,7 +201,8 @@ class Endpoint:
             )
         if status in AGAIN or status >= 500:
             return EndpointError(f"{self.url} answers {status}", reason="unavailable")
-        return EndpointError(f"{self.url} answers {status}{_said(data)}", reason="failure")
+        reason = _OF_TEXTS.get(status, "failure")
+        return EndpointError(f"{self.url} answers {status}", reason=reason, said=_said(data))
 
     def _garbage(self, what: str) -> EndpointError:
         return EndpointError(f"{self.url}: {what}", reason="garbage")

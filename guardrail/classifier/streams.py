@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from guardrail.classifier.base import Sample, Stream
 from guardrail.classifier.pairs import CLS, SEP, prompt_part
-from guardrail.classifier.windows import WORD_CHARS
+from guardrail.classifier.windows import WORD_CHARS, prompt_text
 from guardrail.types import Role
 
 __all__ = ["PAST", "Reading", "StreamReader", "unused_inputs"]
@@ -193,7 +193,7 @@ class StreamReader:
     def _begin(self, sample: Sample, at: int) -> _State:
         head, kind = [CLS], 0
         if sample.role is Role.ASSISTANT:
-            (prompt,) = self._tokenize([sample.prompt or ""])
+            (prompt,) = self._tokenize([prompt_text(sample.prompt)])
             head, kind = [CLS, *prompt_part(prompt), SEP], 1
         return _State(at, len(head), kind, self._head(tuple(head)))
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Span", "bounded", "spans", "speakable"]
+__all__ = ["Span", "bounded", "prompt_text", "spans", "speakable"]
 
 WORD_CHARS = 80
 """Longest run without a space; the tokenizer turns one above 100 into a single unknown token."""
+
+_PROMPT_CHARS = 4_000
+"""Characters of a prompt that are tokenized, half of them at either end; 64 tokens are read."""
 
 _RUN = re.compile(rf"\S{{{WORD_CHARS}}}(?=\S)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,6 +51,11 @@ def bounded(text: str, limit_chars: int) -> tuple[str, int]:
     head = limit_chars // 2
     tail = limit_chars - head
     return f"{text[:head]} {text[-tail:]}", len(text) - limit_chars
+
+
+def prompt_text(prompt: str | None) -> str:
+    """Return as much of the turn before a reply as is tokenized: its head and its tail."""
+    return bounded(prompt or "", _PROMPT_CHARS)[0]
 
 
 def spans(tokens: int, size: int, overlap: int, limit: int) -> list[Span]:

@@ -307,16 +307,19 @@ class Selection:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def fits(
-        self, route: str, model: str | None, key: str | None, headers: Mapping[str, str]
+        self, route: str, model: str | None, keys: Sequence[str], headers: Mapping[str, str]
     ) -> bool:
         """Whether a request fits every condition; see `Policy.select`."""
-        digest = hashlib.sha256((key or "").encode("utf-8", "replace")).hexdigest()
         return (
             (self.route is None or fnmatchcase(route, self.route))
             and (self.model is None or fnmatchcase(model or "", self.model))
-            and (self.key_sha256 is None or (bool(key) and digest.startswith(self.key_sha256)))
+            and (self.key_sha256 is None or any(map(self._is_of, keys)))
             and all(fnmatchcase(headers.get(n, ""), v) for n, v in self.headers.items())
         )
+
+    def _is_of(self, key: str) -> bool:
+        digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+        return self.key_sha256 is not None and digest.startswith(self.key_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,20 +399,20 @@ class Policy:
         )
 
     def select(
-        self, route: str, model: str | None, key: str | None, headers: Mapping[str, str]
+        self, route: str, model: str | None, keys: Sequence[str], headers: Mapping[str, str]
     ) -> Policy:
         """Return the policy for a request.
 
         Args:
             route: Its path.
             model: The model that it names, if any.
-            key: The client's API key, if any.
+            keys: The API keys that it presents; any of them may be the one that counts.
             headers: Its headers, by lower-case name.
 
         Returns:
             That of the first selection that fits, or this policy.
         """
-        fitting = (s.policy for s in self.selections if s.fits(route, model, key, headers))
+        fitting = (s.policy for s in self.selections if s.fits(route, model, keys, headers))
         return next(fitting, self)
 
     def rule(self, category: str) -> Rule | None:

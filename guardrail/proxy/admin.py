@@ -103,7 +103,8 @@ def _guard(token: str) -> Middleware:
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        header = request.headers.get("Authorization", "")  # any bytes, with what is not UTF-8
+        given = header.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
         # Compared in constant time; the length of the token is no secret.
         if request.path.startswith("/api/") and not hmac.compare_digest(given, expected):
             response: web.StreamResponse = _refusal(401, "the token is missing or wrong")

@@ -16,7 +16,6 @@ from prometheus_client import Counter
 from guardrail.audit import AuditLog, Origin, Trail
 from guardrail.check import Checker
 from guardrail.classifier.base import Classifier
-from guardrail.decide import decide_failure
 from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.admission import Admission, Overload, fails_closed
@@ -36,7 +35,7 @@ from guardrail.proxy.settings import Settings
 from guardrail.proxy.tracing import NoTracing, Tracing
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
 from guardrail.redact import unredactable
-from guardrail.types import Direction, Role, Verdict
+from guardrail.types import Direction, Verdict
 from guardrail.wire import WIRES, Wire, WireRequest, wire_for
 from guardrail.wire.litellm_api import LITELLM_PATH
 
@@ -216,10 +215,8 @@ class Proxy:
         return None if self.audit is None else self.audit.trail(origin, policy)
 
     async def _judge(self, exchange: Exchange, request: WireRequest) -> Verdict:
-        """Judge a request; one that must be recorded and cannot be is a failed check."""
+        """Judge a request."""
         policy = exchange.policy
-        if policy.audit.required and self.audit is not None and not self.audit.accepts:
-            return decide_failure(policy, Direction.INPUT, Role.TEXT, "audit")
         if exchange.trail is not None and request.skipped:
             exchange.trail.skipped([f"{part}: cannot be read" for part in request.skipped])
         return await self.checker.check_input(

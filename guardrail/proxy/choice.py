@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
 from guardrail.policy import Policy
 from guardrail.types import Direction
 
-__all__ = ["chosen", "judges"]
+__all__ = ["KEY_HEADERS", "chosen", "judges"]
+
+KEY_HEADERS: Final = ("x-guardrail-key", "x-api-key", "api-key")
+"""Where a key may stand, besides a bearer token; that of the proxy itself first."""
 
 
 def judges(policy: Policy) -> bool:
@@ -18,7 +23,8 @@ def judges(policy: Policy) -> bool:
 def chosen(policy: Policy, client: web.Request, path: str, model: str | None) -> Policy:
     """Return the policy for a request, by its path, model, key and headers."""
     headers = {name.lower(): value for name, value in list(client.headers.items())[::-1]}
-    bearer = headers.get("authorization", "")
-    key = bearer[7:].strip() if bearer[:7].lower() == "bearer " else None
-    key = key or headers.get("x-api-key") or headers.get("api-key")
-    return policy.select(path, model, key, headers)
+    # All of them: whoever adds a key must not thereby hide the one that lets him in.
+    keys = [key for name in KEY_HEADERS for key in client.headers.getall(name, ())]
+    bearers = client.headers.getall("Authorization", ())
+    keys += [value[7:].strip() for value in bearers if value[:7].lower() == "bearer "]
+    return policy.select(path, model, [key for key in keys if key], headers)

@@ -32,6 +32,7 @@ from multidict import CIMultiDict
 from guardrail.check import Checker
 from guardrail.errors import GuardrailError, SettingsError
 from guardrail.policy import Policy, load_policy
+from guardrail.proxy.choice import KEY_HEADERS
 from guardrail.proxy.http import respond
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.paths import route_of
@@ -43,7 +44,7 @@ __all__ = ["HEADERS", "POLICY", "KeyEntry", "KeyRing", "read_keys"]
 log = logging.getLogger("guardrail.proxy")
 
 MAX_FILE_BYTES: Final = 1024 * 1024
-OWN_HEADER: Final = "x-guardrail-key"
+OWN_HEADER: Final = KEY_HEADERS[0]
 OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready"})
 
 POLICY: Final = web.RequestKey("guardrail_policy", Policy)
@@ -226,7 +227,8 @@ class KeyRing:
         self, request: web.Request, handler: Callable[[web.Request], Any]
     ) -> web.StreamResponse:
         """Let a request in whose key is known; else 401 in the client's dialect."""
-        if request.path in OPEN_PATHS:
+        # As spelled, since any other spelling or method is forwarded.
+        if request.rel_url.raw_path in OPEN_PATHS and request.method in ("GET", "HEAD"):
             return await handler(request)  # type: ignore[no-any-return]
         key, header = _presented(request)
         entry = self.find(key) if key else None
@@ -249,7 +251,7 @@ class KeyRing:
 
 def _presented(request: web.Request) -> tuple[str, str]:
     """Return the key of a request and the header that it came in."""
-    for header in (OWN_HEADER, "x-api-key", "api-key"):
+    for header in KEY_HEADERS:
         if value := request.headers.get(header):
             return value, header
     bearer = request.headers.get("Authorization", "")

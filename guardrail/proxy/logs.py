@@ -11,12 +11,15 @@ import logging
 import traceback
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import TracebackType
 from typing import Final
 
 __all__ = ["FIELDS", "JsonFormatter", "LogFormat", "TextFormatter", "set_up"]
 
 FIELDS: Final = "fields"
 """Name of a record's extra mapping; its items become fields of the JSON object."""
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -45,6 +48,21 @@ class TextFormatter(logging.Formatter):
         head, mark, trace = super().format(record).partition("\n")
         return f"{head}{told}{mark}{trace}"
 
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802  (the library's name)
+        """Return what kind of error it was, and where.
+
+        Args:
+            ei: Type, error and traceback.
+        """
+        name, trace = _fault(ei)
+        return "\n".join([name, *(f"  at {place}" for place in trace)])
+
+
+def _fault(error: _ExcInfo) -> tuple[str, list[str]]:
+    """Return an error's name and places; its message may quote what it failed on."""
+    places = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error[2])]
+    return (error[0].__name__ if error[0] else ""), places
+
 
 class JsonFormatter(logging.Formatter):
     """Writes a record as one JSON object: time (UTC), level, logger, message and its fields."""
@@ -67,12 +85,7 @@ class JsonFormatter(logging.Formatter):
         }
         line |= getattr(record, FIELDS, {})
         if record.exc_info and record.exc_info[0] is not None:
-            # The message of an exception may quote what it failed on; its place never does.
-            line["error"] = record.exc_info[0].__name__
-            line["trace"] = [
-                f"{frame.filename}:{frame.lineno} {frame.name}"
-                for frame in traceback.extract_tb(record.exc_info[2])
-            ]
+            line["error"], line["trace"] = _fault(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

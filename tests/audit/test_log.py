@@ -259,3 +259,10 @@ def test_the_log_itself_says_nothing_of_a_text(tmp_path, caplog) -> None:
     wait_for(lambda: not log._queue)
     log.close()
     assert "topsecret" not in caplog.text
+
+
+def test_no_room_for_text_is_no_room(tmp_path) -> None:
+    log = AuditLog(AuditSettings(f"sqlite:{tmp_path}/a.db", queue_bytes=1024))
+    assert log.accepts
+    assert log.add(decision(1, text="x" * 1024))
+    assert not log.accepts

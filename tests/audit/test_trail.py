@@ -19,6 +19,8 @@ TOOL = Channel(0, ChannelKind.TOOL_ARGUMENTS)
 
 
 class Kept(list[Decision]):
+    accepts = True
+
     def add(self, decision: Decision) -> bool:
         self.append(decision)
         return True

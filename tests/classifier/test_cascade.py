@@ -190,3 +190,14 @@ def test_a_key_comes_from_its_variable_or_not_at_all(monkeypatch) -> None:
         monkeypatch.setenv("BIG_KEY", " sk-1 ")
         Guards().of(keyed)
         assert server.headers[-1]["Authorization"] == "Bearer sk-1"
+
+
+@pytest.mark.parametrize("reason", ["garbage", "rejected", "too_large"])
+def test_texts_that_a_guard_cannot_judge_do_not_turn_it_off_for_others(reason) -> None:
+    one, judge = guard(cache=0)
+    judge.error = CheckError("about this text", reason=reason)
+    for _ in range(20):
+        with pytest.raises(CheckError, match="about this text"):
+            one.ask([Sample("odd")], ["hate"])
+    judge.error = None
+    assert one.ask([Sample("attack")], ["hate"]) == [{"hate": pytest.approx(0.9)}]

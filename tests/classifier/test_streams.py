@@ -240,3 +240,17 @@ def test_a_graph_without_a_cache_has_no_unused_inputs() -> None:
     session = Session()
     session.get_inputs = lambda: [Input("input_ids", ["batch", "length"])]  # type: ignore[method-assign]
     assert unused_inputs(session, 2) == {}
+
+
+def test_of_a_long_prompt_only_as_much_is_tokenized_as_of_a_whole_text() -> None:
+    seen: list[int] = []
+
+    def counted(texts: Sequence[str]) -> list[list[int]]:
+        seen.extend(map(len, texts))
+        return tokenize(texts)
+
+    session = Session()
+    one = StreamReader(session, counted, max_tokens=256, overlap_tokens=8, max_bytes=1 << 20)
+    prompt = "w5 " * 500_000
+    one.read(Sample(words(0, 20), Role.ASSISTANT, prompt, place=Place(Stream(), 0)))
+    assert max(seen) < 10_000

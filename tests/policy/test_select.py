@@ -14,7 +14,7 @@ KEY = hashlib.sha256(b"sk-secret").hexdigest()
 
 
 def chosen(policy, route="/v1/chat/completions", model=None, key=None, **headers: str) -> str:
-    return policy.select(route, model, key, headers).name
+    return policy.select(route, model, [key] if key else [], headers).name
 
 
 def test_the_first_that_fits_counts_and_else_the_policy_itself() -> None:

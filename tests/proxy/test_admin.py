@@ -256,3 +256,10 @@ async def test_a_port_in_use_is_one_clear_error(console: Console, marker) -> Non
             admin_site(AdminSettings(port, TOKEN), InForce(POLICY, Checker(marker), None)),
         ):
             pass
+
+
+async def test_a_token_of_odd_bytes_is_401(console) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(console.url.rsplit(":", 1)[1]))
+    writer.write(b"GET /api/state HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()

@@ -119,3 +119,8 @@ async def test_a_wait_that_would_end_in_a_time_out_is_refused_before_it_begins(
 )
 def test_the_policy_says_what_turning_away_means(policy, closed) -> None:
     assert fails_closed(parse_policy(policy)) is closed
+
+
+def test_a_rule_for_tool_arguments_alone_fails_closed_too() -> None:
+    rule = "unsafe: {block: 0.5, channels: [tool_arguments]}"
+    assert fails_closed(parse_policy(f"version: 1\nname: t\ncategories: {{{rule}}}"))

@@ -227,3 +227,16 @@ async def test_the_name_of_the_proxys_key_is_recorded(start, audit, tmp_path) ->
     async with bench.client.post(path, json=body, headers=headers) as response:
         assert response.status == 200
     assert {one["client"] for one in await records(audit, 2)} == {"team-a"}
+
+
+async def test_a_question_of_litellm_that_cannot_be_recorded_is_a_failed_check(
+    start, tmp_path
+) -> None:
+    audit = AuditSettings(f"sqlite:{tmp_path}/audit.db", flush_s=60, queue=1)
+    bench = await start(REQUIRED, audit=audit)
+    path = f"{bench.url}/beta/litellm_basic_guardrail_api"
+    for kind in ("request", "response"):
+        question = {"texts": ["fine"], "input_type": kind, "request_data": {}}
+        async with bench.client.post(path, json=question) as response:
+            action = (await response.json())["action"]
+        assert action == ("NONE" if kind == "request" else "BLOCKED")

@@ -7,8 +7,10 @@ import hashlib
 import logging
 
 import pytest
+from yarl import URL
 
 from guardrail.errors import SettingsError
+from guardrail.policy import load_policy
 from guardrail.proxy.keys import read_keys
 
 from .conftest import completion
@@ -133,3 +135,38 @@ def test_a_file_that_is_missing_or_huge_is_refused(tmp_path) -> None:
     huge.write_text("#" * 1_100_000)
     with pytest.raises(SettingsError, match="1 MiB"):
         read_keys(huge)
+
+
+async def test_only_health_itself_is_open_and_nothing_of_it_reaches_the_upstream(bench) -> None:
+    for method, path in (
+        ("POST", "/health/live"),
+        ("GET", "/health%2Flive"),
+        ("PUT", "/health/ready"),
+    ):
+        url = URL(bench.url + path, encoded=True)
+        async with bench.client.request(method, url) as answer:
+            assert answer.status == 401, (method, path)
+    assert not bench.upstream.requests
+
+
+async def test_a_second_credential_does_not_change_whose_policy_it_is(start, tmp_path) -> None:
+    digest = hashlib.sha256(b"key-a").hexdigest()
+    (tmp_path / "closed.yaml").write_text(
+        "version: 1\nname: closed\ncategories: {unsafe: {block: 0.5}}"
+    )
+    policy = tmp_path / "open.yaml"
+    policy.write_text(
+        "version: 1\nname: open\ncategories: {unsafe: {flag: 0.5}}\n"
+        f"select:\n  - {{when: {{key_sha256: '{digest}'}}, use: closed.yaml}}\n"
+    )
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry("a", "key-a"))
+    bench = await start(load_policy(policy), keys=keys)
+    bench.upstream.answers(completion("fine"))
+    body = {"model": "m", "messages": [{"role": "user", "content": "BAD"}]}
+    for header in ("x-guardrail-key", "x-api-key", "api-key"):
+        headers = {header: "key-a", "Authorization": "Bearer of-no-account"}
+        async with bench.client.post(
+            f"{bench.url}/v1/chat/completions", json=body, headers=headers
+        ) as answer:
+            assert answer.status == 400, header

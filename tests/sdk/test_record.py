@@ -75,3 +75,16 @@ def test_a_copy_in_another_process_records_to_the_same_place(place) -> None:
 def test_a_place_that_cannot_be_written_is_refused_at_once(marker) -> None:
     with pytest.raises(SettingsError, match="cannot be opened"):
         Guardrail(POLICY, marker, audit="sqlite:/proc/audit.db")
+
+
+def test_what_must_be_recorded_and_has_no_room_is_a_failed_check(marker, tmp_path) -> None:
+    policy = parse_policy(
+        "version: 1\nname: t\naudit: {required: true}\ncategories: {unsafe: {block: 0.9}}"
+    )
+    rail = Guardrail(
+        policy, marker, audit=AuditSettings(f"sqlite:{tmp_path}/a.db", flush_s=60, queue=1)
+    )
+    assert not rail.check("fine").blocked
+    assert rail.check("fine").findings[0].reason == "audit"
+    assert rail.check("fine", direction="output").blocked
+    rail.audit.close()
