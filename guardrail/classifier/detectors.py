@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from guardrail.policy.patterns import compile_pattern
-from guardrail.policy.types import Detector
+from guardrail.policy.shapes import Detector
 
 __all__ = ["DETECTORS", "detect"]
 

@@ -15,14 +15,12 @@ from guardrail.policy.guards import (
 )
 from guardrail.policy.load import bundled, bundled_names, load_policy, parse_policy
 from guardrail.policy.schema import SCHEMA
+from guardrail.policy.shapes import Detector, Examples, Matchers
 from guardrail.policy.types import (
     AuditPolicy,
     AuditText,
-    Detector,
-    Examples,
     FailureMode,
     InputCheck,
-    Matchers,
     Measure,
     Mode,
     Override,

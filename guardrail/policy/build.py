@@ -11,18 +11,14 @@ from guardrail.policy.guards import GuardSpec, build_escalate, build_guards
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.redaction import check_order, check_placeholders, check_redacts
 from guardrail.policy.schema import CATEGORY_KEYS
+from guardrail.policy.shapes import PII, PLACEHOLDER, Detector, Examples, Matchers
 from guardrail.policy.types import (
     DEFAULT_MESSAGE,
     DEFAULT_ROLES,
-    PII,
-    PLACEHOLDER,
     AuditPolicy,
     AuditText,
-    Detector,
-    Examples,
     FailureMode,
     InputCheck,
-    Matchers,
     Measure,
     Mode,
     Policy,

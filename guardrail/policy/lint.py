@@ -14,7 +14,8 @@ from guardrail.policy.abstain import OnAbstain
 from guardrail.policy.guards import GuardKind, GuardSpec
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.schema import CATEGORY_KEYS
-from guardrail.policy.types import AuditText, Matchers, Policy, Rule, Turns
+from guardrail.policy.shapes import Matchers
+from guardrail.policy.types import AuditText, Policy, Rule, Turns
 from guardrail.taxonomy import CATEGORIES
 from guardrail.types import Action, Direction, Role
 

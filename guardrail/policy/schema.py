@@ -10,15 +10,8 @@ from typing import Any, Final
 
 from guardrail.policy.abstain import ABSTAIN_SCHEMA
 from guardrail.policy.guards import ESCALATE_SCHEMA, GUARDS_SCHEMA
-from guardrail.policy.types import (
-    AuditText,
-    Detector,
-    FailureMode,
-    InputCheck,
-    Measure,
-    Mode,
-    Turns,
-)
+from guardrail.policy.shapes import Detector
+from guardrail.policy.types import AuditText, FailureMode, InputCheck, Measure, Mode, Turns
 from guardrail.taxonomy import CATEGORIES
 from guardrail.types import UNSAFE, Action, ChannelKind, Role
 

@@ -11,19 +11,16 @@ from typing import Final
 
 from guardrail.policy.abstain import Abstain
 from guardrail.policy.guards import Escalate, GuardSpec
+from guardrail.policy.shapes import PLACEHOLDER, Examples, Matchers
 from guardrail.types import Action, ChannelKind, Direction, Role
 
 __all__ = [
     "DEFAULT_MESSAGE",
     "DEFAULT_ROLES",
-    "PII",
     "AuditPolicy",
     "AuditText",
-    "Detector",
-    "Examples",
     "FailureMode",
     "InputCheck",
-    "Matchers",
     "Measure",
     "Mode",
     "Override",
@@ -147,67 +144,6 @@ class Target:
         return f"{self.measure.value} {sign} {self.value:g} at {self.confidence:.0%} confidence"
 
 
-class Detector(StrEnum):
-    """A built-in finder of things that have a shape rather than a meaning."""
-
-    EMAIL = "email"
-    PHONE = "phone"
-    PAYMENT_CARD = "payment_card"
-    IBAN = "iban"
-    US_SSN = "us_ssn"
-    IP_ADDRESS = "ip_address"
-    SECRETS = "secrets"
-    URL = "url"
-    INVISIBLE = "invisible"
-
-
-PLACEHOLDER: Final = "[REDACTED:{kind}]"
-"""What stands for a redacted place, where a rule says nothing else."""
-
-PII: Final = (
-    Detector.EMAIL,
-    Detector.PHONE,
-    Detector.PAYMENT_CARD,
-    Detector.IBAN,
-    Detector.US_SSN,
-)
-"""What the short form ``pii`` in a list of detectors stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matchers:
-    """What puts a text into a category by its shape, whatever the model says.
-
-    Args:
-        patterns: Regular expressions in RE2's syntax.
-        words: Words and phrases, matched whole and without regard to case.
-        detectors: Built-in detectors.
-    """
-
-    patterns: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    detectors: tuple[Detector, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.patterns or self.words or self.detectors)
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """Texts that show what is meant.
-
-    Args:
-        violates: Texts that the rule must catch.
-        allowed: Texts that it must let pass.
-    """
-
-    violates: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.violates or self.allowed)
-
-
 @dataclass(frozen=True, slots=True)
 class Override:
     """A value that a policy changes of one that it extends.
@@ -267,8 +203,8 @@ class Rule:
     flag_target: Target | None = None
     block_target: Target | None = None
     rubric: str | None = None
-    examples: Examples = Examples()
-    matchers: Matchers = Matchers()
+    examples: Examples = field(default_factory=Examples)
+    matchers: Matchers = field(default_factory=Matchers)
     escalate: Escalate | None = None
     abstain: Abstain | None = None
     placeholder: str = PLACEHOLDER
