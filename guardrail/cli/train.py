@@ -66,6 +66,13 @@ _STEPS_OF_BAR = 1000
     help="checkpoint.pt of an earlier run, whose weights to begin with.",
 )
 @click.option(
+    "--blend",
+    type=click.FloatRange(0.0, 1.0),
+    default=1.0,
+    show_default=True,
+    help="Share of this run's weights in the result; the rest are those of --init.",
+)
+@click.option(
     "--doubtful",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Rows to leave out, from: python -m guardrail.train.clean.",
@@ -88,6 +95,7 @@ def train_command(
     corpus: Path | None,
     gauge: tuple[Path, ...],
     init: Path | None,
+    blend: float,
     doubtful: Path | None,
     focus: Path | None,
     resume: bool,
@@ -128,6 +136,7 @@ def train_command(
         resume=resume,
         gauge=gauge,
         init=init,
+        blend=blend,
         doubtful=doubtful,
         focus=focus,
     )

@@ -107,7 +107,11 @@ def card(
 def _before(run: dict[str, Any] | None) -> str:
     if run is None:
         return ""
-    return f", after {run['steps']:,} steps and {run['examples']:,} examples of an earlier run"
+    share = run.get("share_of_its_weights", 0.0)
+    mean = f", whose weights make up {share:.0%} of the result" if share else ""
+    return (
+        f", after {run['steps']:,} steps and {run['examples']:,} examples of an earlier run{mean}"
+    )
 
 
 def _quantisation(cost: Sequence[dict[str, Any]]) -> list[str]:

@@ -20,7 +20,14 @@ from torch.nn import functional
 
 from guardrail.errors import DataError
 
-__all__ = ["EncoderConfig", "GuardModel", "base_folder", "load_base", "load_weights"]
+__all__ = [
+    "EncoderConfig",
+    "GuardModel",
+    "base_folder",
+    "blend_weights",
+    "load_base",
+    "load_weights",
+]
 
 
 _BYTES = np.random.default_rng(0)
@@ -330,3 +337,18 @@ def load_weights(model: GuardModel, path: Path) -> None:
         raise DataError(
             f"{path}: not a checkpoint of this network ({error}); pass a run's checkpoint.pt"
         ) from error
+
+
+def blend_weights(model: GuardModel, path: Path, share: float) -> None:
+    """Average a network with an earlier one, weight by weight.
+
+    Args:
+        model: The network; changed in place.
+        path: ``checkpoint.pt`` of the earlier one. What it lacks stays the network's own.
+        share: Share of the network's own weights.
+    """
+    mine = {name: value.clone() for name, value in model.state_dict().items()}
+    load_weights(model, path)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.lerp_(mine[name], share)

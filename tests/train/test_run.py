@@ -214,3 +214,15 @@ def test_a_bundle_judges_texts_by_any_rubrics_in_one_pass(
     assert np.isfinite(found[[0, 2]]).all()
     assert np.abs(found[0] - found[2]).max() > 0
     assert classifier.rubric_logits([], rubrics).shape == (0, 3)
+
+
+def test_weights_are_blended_in_the_share_that_is_asked(tmp_path: Path) -> None:
+    from guardrail.train.model import EncoderConfig, GuardModel, blend_weights
+
+    earlier, model = (GuardModel(EncoderConfig(160, 32, 2, 4, 64), ("unsafe",)) for _ in range(2))
+    torch.save({"average": earlier.state_dict()}, tmp_path / "checkpoint.pt")
+    mine = model.head_query.weight.detach().clone()
+    blend_weights(model, tmp_path / "checkpoint.pt", 0.7)
+    assert torch.allclose(
+        model.head_query.weight, 0.7 * mine + 0.3 * earlier.head_query.weight, atol=1e-6
+    )
