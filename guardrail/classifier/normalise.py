@@ -30,6 +30,9 @@ PART_CHARS: Final = 16_000
 """Text that is looked at for disguises at once; a longer one is looked at part by part."""
 PART_OVERLAP_CHARS: Final = 400
 MAX_PAYLOAD_CHARS: Final = 8_000
+MAX_GROWTH: Final = 3
+"""Longest plain form of a character, as of a letter in brackets. One of U+FDFA has 18, so that
+some hundred of them would keep the model busy for seconds."""
 AROUND_CHARS: Final = 160
 """Text on either side of a decoded payload that its view shows: it may say what to do with it."""
 
@@ -79,7 +82,7 @@ def _folded(text: str) -> Iterator[View]:
     if text.isascii():
         return
     bare = _INVISIBLE.sub("", text)
-    plain = unicodedata.normalize("NFKC", bare)
+    plain = _plain_forms(bare)
     if _LATIN.search(plain):  # beside Latin letters only: Cyrillic prose has such words too
         plain = _WORD.sub(_fold_word, plain)
     # Ligatures, dots and spaces also have plain forms: only letters that gained one count.
@@ -87,6 +90,15 @@ def _folded(text: str) -> Iterator[View]:
     split = len(bare) < len(text) and _inside_words(text)
     if gained >= 3 or split:
         yield View("look-alikes", plain, 0, len(text))
+
+
+def _plain_forms(text: str) -> str:
+    """Return a text in plain letters (NFKC), at most `MAX_GROWTH` times as long."""
+    plain = unicodedata.normalize("NFKC", text)
+    if len(plain) <= MAX_GROWTH * len(text):
+        return plain
+    forms = ((letter, unicodedata.normalize("NFKC", letter)) for letter in text)
+    return "".join(form if len(form) <= MAX_GROWTH else letter for letter, form in forms)
 
 
 def _inside_words(text: str) -> bool:
@@ -305,4 +317,8 @@ def _merge(plain: Scores, found: Scores, view: View, before: int) -> Scores:
     }
     seen = Evidence("", "view", view.name, start, end)
     evidence = tuple(dict.fromkeys((*plain.evidence, seen, *here)))
-    return replace(plain, categories=categories, evidence=evidence)
+    coverage = plain.coverage
+    if found.coverage.truncated:  # nobody read all that the text stands for
+        read = min(coverage.scanned_chars, coverage.total_chars - 1)
+        coverage = replace(coverage, scanned_chars=read)
+    return replace(plain, categories=categories, coverage=coverage, evidence=evidence)

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from guardrail.audit import AuditLog, Origin, Trail
 from guardrail.check import Checker
 from guardrail.classifier.base import Classifier
-from guardrail.errors import WireError
+from guardrail.errors import SettingsError, WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.admission import Admission, Overload, fails_closed
 from guardrail.proxy.answer import Answer
@@ -79,6 +79,11 @@ class Proxy:
         )
         if self.audit is not None:
             self.audit.require(policy)
+        elif any(p.audit.required for p in (policy, *(s.policy for s in policy.selections))):
+            raise SettingsError(
+                f"policy {policy.name} has 'audit: {{required: true}}' and there is no audit; "
+                "name a database with --audit, or take it out of the policy"
+            )
         self.checker = Checker(
             classifier,
             batch_s=settings.limits.batch_s,

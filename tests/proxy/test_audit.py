@@ -240,3 +240,8 @@ async def test_a_question_of_litellm_that_cannot_be_recorded_is_a_failed_check(
         async with bench.client.post(path, json=question) as response:
             action = (await response.json())["action"]
         assert action == ("NONE" if kind == "request" else "BLOCKED")
+
+
+async def test_a_policy_that_must_be_recorded_does_not_start_without_an_audit(start) -> None:
+    with pytest.raises(SettingsError, match="--audit"):
+        await start(REQUIRED, audit=None)

@@ -201,7 +201,7 @@ class NamedGuard:
     def _scores(
         self, sample: Sample, values: Mapping[str, float], found: Answers, at: int
     ) -> Scores:
-        total = len(sample.text)
+        total = len(sample.context) + len(sample.text)
         dropped = int(found.dropped[at])
         read = max(0, min(total, MAX_CHARS) - dropped)
         return Scores(values, self.model_id, Coverage(read, total, int(found.tokens[at]), 1))

@@ -13,6 +13,7 @@ from guardrail.classifier.base import Classifier, Sample
 from guardrail.classifier.guards import GUARDS, load_guard
 from guardrail.classifier.guards.forms import Codes, Form
 from guardrail.classifier.guards.named import NamedGuard, custom_labels
+from guardrail.classifier.questions import MAX_CHARS
 from guardrail.errors import SettingsError
 from guardrail.taxonomy import KEYS
 from guardrail.types import UNSAFE, Role
@@ -265,3 +266,9 @@ def test_what_a_guard_cannot_take_is_refused() -> None:
         custom_labels(GUARDS["shieldgemma"], {})
     with pytest.raises(SettingsError, match="did you mean llama-guard-3-8b"):
         load_guard("llama-guard-3-8", "x")
+
+
+def test_context_that_pushes_a_text_beyond_what_is_read_counts_as_unread() -> None:
+    guard = NamedGuard(GUARDS["wildguard"], Scripted({}))
+    [scores] = guard.score([Sample("x" * MAX_CHARS, Role.USER, context="y" * 100)])
+    assert scores.coverage.truncated
