@@ -156,11 +156,10 @@ class Checker:
         Raises:
             GuardrailError: It cannot be used; see `guardrail.classifier.prepare.prepare`.
         """
-        selections = tuple(
-            replace(s, policy=self._policies.get(s.policy).policy) for s in policy.selections
-        )
-        shadow = self._policies.get(policy.shadow).policy if policy.shadow else None
-        settled = self._policies.get(policy).policy
+        prepared = partial(self._policies.get, again=True)
+        selections = tuple(replace(s, policy=prepared(s.policy).policy) for s in policy.selections)
+        shadow = prepared(policy.shadow).policy if policy.shadow else None
+        settled = prepared(policy).policy
         return replace(settled, selections=selections, shadow=shadow)
 
     @property

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from guardrail.check import PIECE_CHARS, Checker, CheckRecord, ShadowRecord, select
-from guardrail.classifier.base import Place, Stream
+from guardrail.classifier.base import Place, Sample, Stream
 from guardrail.errors import GuardrailError
-from guardrail.policy import parse_policy
-from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Segment
+from guardrail.policy import load_policy, parse_policy
+from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Scores, Segment
 
 HEAD = "version: 1\nname: t\n"
 POLICY = parse_policy(HEAD + "categories: {unsafe: {flag: 0.5, block: 0.9}}")
@@ -334,3 +336,45 @@ async def test_a_policy_on_trial_judges_too_and_changes_nothing(marker, tmp_path
         ("pass", "block"),
         ("block", "pass"),
     }
+
+
+async def test_a_policy_that_is_adopted_again_follows_its_labels_and_forgets_its_faults(
+    tmp_path,
+) -> None:
+    class Stated:
+        """The probability stands in the text."""
+
+        model_id = "stated@0"
+        categories = ("hate",)
+
+        def score(self, samples: Sequence[Sample]) -> list[Scores]:
+            return [Scores({"hate": float(s.text.split()[0])}) for s in samples]
+
+    def write(shift: float) -> None:
+        rows = [(0.3 + shift + n / 1000, False) for n in range(200)] + [(0.95, True)] * 99
+        lines = [
+            {"text": f"{p} x{n}", "violates": v, "category": "hate"}
+            for n, (p, v) in enumerate(rows)
+        ]
+        (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "version: 1\nname: t\nnormalise: false\ncalibration: labels.jsonl\n"
+        "categories: {hate: {block: {fpr: 0.05}}}\n"
+    )
+    async with Checker(Stated()) as checker:
+        with pytest.raises(GuardrailError):
+            checker.adopt(load_policy(file))
+        write(0.0)
+        before = checker.adopt(load_policy(file))
+        write(0.3)
+        after = checker.adopt(load_policy(file))
+        assert before.rules[0].block == pytest.approx(0.495)
+        assert after.rules[0].block == pytest.approx(0.795)
+        assert after.content_hash != before.content_hash
+        (tmp_path / "labels.jsonl").write_text("nonsense")
+        with pytest.raises(GuardrailError):
+            checker.adopt(load_policy(file))
+        verdict = await checker.check(load_policy(file), Direction.INPUT, Segment("0.9 x"))
+        assert verdict.outcome is Outcome.SCANNED

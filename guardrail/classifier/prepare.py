@@ -246,24 +246,28 @@ class PreparedPolicies:
             return found
         return Prepared(policy, self._normalising if policy.normalise else self._model)
 
-    def get(self, policy: Policy, *, probe: bool = True) -> Prepared:
+    def get(self, policy: Policy, *, probe: bool = True, again: bool = False) -> Prepared:
         """Return a policy, prepared now if it was not before.
 
         Args:
             policy: The policy as loaded.
             probe: Whether its guards are asked once, where they are new.
+            again: Whether it is prepared anew though it was before: its labels, or what kept it
+                from being used, may have changed where its own text has not.
 
         Raises:
-            GuardrailError: See `prepare`; the same again at every later call.
+            GuardrailError: See `prepare`; the same at every later call but one for it again.
         """
         with self._lock:
-            ready = self.known(policy)
+            ready = None if again and not _is_plain(policy) else self.known(policy)
             if ready is None:
                 try:
                     ready = prepare(policy, self._model)
                     ready = replace(ready, guards=self._guards.of(ready.policy, probe=probe))
                 except Exception as error:
-                    self._keep(policy.content_hash, error)
+                    # What is in force stays usable while its successor is not.
+                    if not isinstance(self._known.get(policy.content_hash), Prepared):
+                        self._keep(policy.content_hash, error)
                     raise
                 self._keep(policy.content_hash, ready)
                 self._keep(ready.policy.content_hash, ready)
