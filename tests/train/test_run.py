@@ -160,7 +160,11 @@ def test_data_without_a_dev_split_is_refused(
     empty = tmp_path / "empty"
     empty.mkdir()
     settings = dataclasses.replace(
-        trained[0], data=(data,), corpus=empty, fit=dataclasses.replace(FIT, steps=1)
+        trained[0],
+        data=(data,),
+        corpus=empty,
+        work=tmp_path / "work",  # the others go on from the shared checkpoint
+        fit=dataclasses.replace(FIT, steps=1),
     )
     with pytest.raises(DataError, match="no row has split dev"):
         train(settings)
