@@ -1,9 +1,9 @@
 """Undoes disguises before scoring: what a text stands for is scored as well as the text.
 
 Look-alike letters, invisible and tag characters, leetspeak, spaced letters, and payloads in
-base64, hexadecimal, percent-escapes or rot13. A view is only made where a disguise shows, the
-number and length of views are bounded, and each is put on record. What is forwarded is never
-touched: views exist for the classifier alone.
+base64, hexadecimal, percent-escapes, escapes of JSON or rot13. A view is only made where a disguise
+shows, the number and length of views are bounded, and each is put on record. What is forwarded is
+never touched: views exist for the classifier alone.
 """
 
 from __future__ import annotations
@@ -116,6 +116,22 @@ def _tags(text: str) -> Iterator[View]:
         if text[match.start() - 1 : match.start()] != "\U0001f3f4":  # flags of regions
             shown = "".join(chr(ord(c) - 0xE0000) for c in match[0])
             yield View("tag characters", shown, match.start(), match.end())
+
+
+_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
+_NEEDLESS: Final = re.compile(r"\\u00(?:20|2[DE]|3[0-9]|4[0-9A-F]|5[0-9A]|6[1-9A-F]|7[0-9A])", re.I)
+"""Letters, digits, space, dot, dash and @, which no program that writes JSON escapes."""
+MANY_ESCAPES: Final = 4
+
+
+def _json_escapes(text: str) -> Iterator[View]:
+    """Escapes of JSON, which the arguments of tools may be full of: needless ones, or many."""
+    found = list(_ESCAPE.finditer(text))
+    if not found or (len(found) < MANY_ESCAPES and not _NEEDLESS.search(text)):
+        return
+    plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    whole = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs are one
+    yield View("JSON escapes", whole, found[0].start(), found[-1].end())
 
 
 _LEET: Final = str.maketrans("0134578@$!|", "oieastbasil")
@@ -232,6 +248,7 @@ def _common(words: Sequence[str]) -> int:
 _DISGUISES: Final = MappingProxyType(
     {
         "tag characters": _tags,
+        "JSON escapes": _json_escapes,
         "base64": _decoded("base64", _BASE64, _from_base64),
         "hexadecimal": _decoded("hexadecimal", _HEX, _from_hex),
         "percent-escapes": _decoded("percent-escapes", _PERCENT, _from_percent),
