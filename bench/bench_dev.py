@@ -1,12 +1,13 @@
 r"""Bundles on the development set, key by key: AUPRC, and calibration error cross-fitted.
 
     python bench/bench_dev.py --data open.jsonl.gz [--bundle DIR ...] [--every 1] \
-        [--plot keys.svg]
+        [--plot keys.svg] [--rubrics]
 
 Needs the extra `train`. The set is what a training calibrates on: the dev rows of the data, the
 held-out families of the contrast corpus, held-out requests in held-out wrappers, held-out orders
 in held-out documents. Each bundle is calibrated anew on one half and measured on the other.
-Prints Markdown, columns for each bundle.
+`--rubrics` measures the last bundle's rubric head, each key's definition being the rubric, beside
+the key's own output. Prints Markdown, columns for each bundle.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from numpy.typing import NDArray
 from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.encoder import EncoderClassifier
 from guardrail.evaluate.metrics import average_precision, ece, recall_at_fpr
-from guardrail.taxonomy import KEYS
-from guardrail.train.build import as_samples, score_logits
+from guardrail.taxonomy import CATEGORIES, KEYS
+from guardrail.train.build import CERTAIN, as_samples, score_logits
 from guardrail.train.corpus import read_corpus, read_wrappers
 from guardrail.train.dev import dev_examples
 from guardrail.train.gate import cross_fitted
-from guardrail.train.rows import Example, read_rows
+from guardrail.train.rows import INDEX, Example, read_rows
 from guardrail.types import UNSAFE
 
 INJECTION = "prompt_injection"
@@ -72,6 +73,28 @@ def _cell(table: Any, output: str, rows: NDArray[np.bool_]) -> tuple[int, int, s
     return int(known.sum()), int(labels.sum()), cell
 
 
+def _rubrics(folder: Path, dev: Sequence[Example]) -> None:
+    """Print each key's AUPRC by the rubric head, and whether the head was fitted without it."""
+    bundle = Bundle.open(folder)
+    classifier, samples = EncoderClassifier(bundle), as_samples(dev)
+    rubrics = classifier.embed([CATEGORIES[key].definition for key in KEYS])
+    parts = [samples[n : n + 256] for n in range(0, len(samples), 256)]
+    asked = np.concatenate([classifier.rubric_logits(part, rubrics) for part in parts])
+    own = score_logits(classifier, samples)
+    held = set(bundle.manifest["training"].get("rubrics_held_out", ()))
+    print(
+        "| rubric | positive | never heard of | rubric head | own output |\n"
+        "|---|---:|---|---:|---:|"
+    )
+    for column, key in enumerate(KEYS):
+        known = np.array([e.weights[INDEX[key]] >= CERTAIN for e in dev])
+        labels = np.array([float(e.targets[INDEX[key]] > 0.5) for e in dev])[known]
+        found = average_precision(labels, asked[known, column])
+        usual = average_precision(labels, own[known, INDEX[key]])
+        mark = "yes" if key in held else ""
+        print(f"| {key} | {int(labels.sum())} | {mark} | {found:.3f} | {usual:.3f} |")
+
+
 def _plot(scored: Sequence[tuple[str, Any]], path: Path) -> None:
     """Draw each key's AUPRC, one bar for each bundle, sorted by the last one's."""
     from matplotlib.figure import Figure
@@ -98,9 +121,13 @@ def main() -> None:
     parser.add_argument("--bundle", action="append")
     parser.add_argument("--every", type=int, default=1, help="use each so many examples")
     parser.add_argument("--plot", type=Path, help="an SVG or PNG with a bar for each key")
+    parser.add_argument("--rubrics", action="store_true", help="measure the rubric head instead")
     options = parser.parse_args()
     dev = dev_examples(read_rows(options.data), read_corpus(), read_wrappers())[:: options.every]
     folders = [Path(f) for f in options.bundle or [str(Bundle.open().folder)]]
+    if options.rubrics:
+        _rubrics(folders[-1], dev)
+        return
     scored = [_columns(folder, dev) for folder in folders]
     heads = " | ".join(f"{name}: AUPRC | R@1% | ECE" for name, _ in scored)
     print(f"| slice | rows | positive | {heads} |")

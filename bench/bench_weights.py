@@ -1,14 +1,11 @@
-"""One network run two ways, and its rubric head: fp32 weights on dev rows and other sources.
+"""One network run two ways: fp32 weights on dev rows and other sources.
 
     python bench/bench_weights.py --weights checkpoint.pt --data open.jsonl.gz \\
         [--gauge restricted.jsonl.gz] [--rows 1500] [--blocks 16 32]
 
 Needs the extra `train`. Full attention against block-causal attention, in which a token sees its
 block and what came before, as a stream that is judged once a block would; AUPRC, and the
-difference. Then the rubric head: each key's definition is the rubric; the keys of
-`guardrail.train.rubrics.HELD_OUT` are new to the head (their labels, not their rubrics, were seen
-by the encoder). Beside it the cosine of the text's and the rubric's mean token states. Prints
-Markdown.
+difference. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,18 +22,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guardrail.evaluate.metrics import average_precision
-from guardrail.taxonomy import CATEGORIES, KEYS
 from guardrail.train.batches import collate, encode_example
 from guardrail.train.build import CERTAIN
 from guardrail.train.corpus import read_corpus, read_wrappers
 from guardrail.train.dev import dev_examples
 from guardrail.train.model import GuardModel, base_folder, load_base, load_weights
 from guardrail.train.rows import INDEX, OUTPUTS, Example, example, read_rows
-from guardrail.train.rubrics import HELD_OUT, embed_texts
 from guardrail.types import UNSAFE
 
 MAX_TOKENS = 256
-LEAST_POSITIVES = 10
 Floats = NDArray[np.float64]
 
 
@@ -51,16 +44,12 @@ class Judge:
         self.tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        definitions = [CATEGORIES[key].definition for key in KEYS]
-        self.rubrics = embed_texts(self.model, self.tokenizer, definitions)
 
-    def judge(self, examples: Sequence[Example], block: int = 0) -> tuple[Floats, Floats, Floats]:
-        """Return logits, rubric logits and cosines: float64 (examples, outputs or keys)."""
+    def judge(self, examples: Sequence[Example], block: int = 0) -> Floats:
+        """Return logits, float64 (examples, outputs)."""
         encoded = [encode_example(self.tokenizer, one, MAX_TOKENS) for one in examples]
         order = sorted(range(len(encoded)), key=lambda n: len(encoded[n].ids))
-        found: list[Any] = [
-            np.zeros((len(encoded), n)) for n in (len(OUTPUTS), len(KEYS), len(KEYS))
-        ]
+        found = np.zeros((len(encoded), len(OUTPUTS)))
         for start in range(0, len(order), 32):
             part = order[start : start + 32]
             nothing = [examples[n].targets for n in part]
@@ -68,13 +57,8 @@ class Judge:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 states = self.model.states(batch.input_ids, batch.token_type_ids, batch.visible)
             with torch.no_grad():
-                logits, mean, _ = self.model.judge(states, batch.pool_mask)
-                asked = self.model.judge_rubrics(states.float(), batch.pool_mask, self.rubrics)
-                near = torch.nn.functional.normalize(mean, dim=-1)
-                near = near @ torch.nn.functional.normalize(self.rubrics, dim=-1).T
-            for into, rows in zip(found, (logits, asked, near), strict=True):
-                into[part] = rows.numpy()
-        return found[0], found[1], found[2]
+                found[part] = self.model.judge(states, batch.pool_mask)[0].numpy()
+        return found
 
 
 def _auprc(examples: Sequence[Example], output: str, scores: Floats) -> tuple[int, float]:
@@ -87,32 +71,14 @@ def _by_blocks(
     judge: Judge, name: str, output: str, examples: Sequence[Example], blocks: list[int]
 ) -> None:
     at = INDEX[output]
-    positives, full = _auprc(examples, output, judge.judge(examples)[0][:, at])
+    positives, full = _auprc(examples, output, judge.judge(examples)[:, at])
     cells = []
     for block in blocks:
-        _, found = _auprc(examples, output, judge.judge(examples, block)[0][:, at])
+        _, found = _auprc(examples, output, judge.judge(examples, block)[:, at])
         cells.append(f"{found:.3f} ({found - full:+.3f})")
     print(
         f"| {name} | {len(examples)} | {positives} | {full:.3f} | {' | '.join(cells)} |", flush=True
     )
-
-
-def _rubric_table(judge: Judge, dev: Sequence[Example]) -> None:
-    _, asked, near = judge.judge(dev)
-    print(
-        "\n| rubric | positives | held out | rubric head | cosine | chance |\n"
-        "|---|---:|---|---:|---:|---:|"
-    )
-    for column, key in enumerate(KEYS):
-        positives, head = _auprc(dev, key, asked[:, column])
-        if positives < LEAST_POSITIVES:
-            continue
-        _, cosine = _auprc(dev, key, near[:, column])
-        rows = sum(e.weights[INDEX[key]] >= CERTAIN for e in dev)
-        held = "yes" if key in HELD_OUT else ""
-        print(
-            f"| {key} | {positives} | {held} | {head:.3f} | {cosine:.3f} | {positives / rows:.3f} |"
-        )
 
 
 def main() -> None:
@@ -140,7 +106,6 @@ def main() -> None:
     for pairing in PAIRINGS if others else ():
         rows = [example(row) for row in chosen(others, pairing, options.rows)]
         _by_blocks(judge, pairing.name, pairing.output, rows, options.blocks)
-    _rubric_table(judge, dev[: 2 * options.rows])
 
 
 if __name__ == "__main__":

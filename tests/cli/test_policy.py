@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -112,8 +113,14 @@ def test_labels_join_the_models_data_where_targets_are_resolved(run, tmp_path) -
     (tmp_path / "labels.jsonl").write_text(json.dumps(row))
     plain = run("fit", "t.yaml")
     said = run("fit", "t.yaml", "--labels", "labels.jsonl", "--write", "new.yaml")
-    assert "4,824 other texts (the model's calibration data)" in plain
-    assert "4,825 other texts (the model's calibration data and 1 labels)" in said
+    counts = [
+        int(re.search(rf"([\d,]+) other texts \({of}\)", text)[1].replace(",", ""))
+        for text, of in (
+            (plain, "the model's calibration data"),
+            (said, "the model's calibration data and 1 labels"),
+        )
+    ]
+    assert counts[1] == counts[0] + 1 > 1000
     found = load_policy(tmp_path / "new.yaml").rule("hate")
     assert found is not None
     assert isinstance(found.flag, float)
