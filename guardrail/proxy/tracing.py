@@ -42,6 +42,10 @@ OPERATIONS: Final = MappingProxyType(
 """``gen_ai.operation.name`` of each dialect."""
 
 
+MAX_MODEL_CHARS: Final = 200
+"""Most of the model's name that is told; the client writes it."""
+
+
 class Tracing(Protocol):
     """What is told of one request after another."""
 
@@ -171,7 +175,7 @@ class OtelTracing:
         """Open the span of the model API's answer."""
         from opentelemetry.trace import SpanKind
 
-        operation = OPERATIONS[dialect]
+        operation, model = OPERATIONS[dialect], model and model[:MAX_MODEL_CHARS]
         attributes = {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": dialect.partition(".")[0],

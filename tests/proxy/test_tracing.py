@@ -51,6 +51,16 @@ async def test_a_request_is_three_spans_by_the_conventions(start, spans) -> None
     assert request.attributes["http.response.status_code"] == 200
 
 
+async def test_a_client_cannot_fill_spans_by_the_name_of_a_model(start, spans) -> None:
+    bench = await start()
+    bench.upstream.answers(completion("fine"))
+    async with bench.chat(model="m" * 100_000) as answer:
+        assert answer.status == 200
+    [model] = [s for s in spans.get_finished_spans() if s.kind.name == "CLIENT"]
+    assert len(model.name) < 300
+    assert len(model.attributes["gen_ai.request.model"]) == 200
+
+
 async def test_the_client_s_trace_goes_on_through_to_the_upstream(start, spans) -> None:
     bench = await start()
     bench.upstream.answers(completion("fine"))
