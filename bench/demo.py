@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,35 +101,40 @@ def stream(client: openai.OpenAI, text: str, tokens: int = 60) -> None:
 
 
 def whole(client: openai.OpenAI, text: str, tokens: int = 60) -> None:
-    """Ask for a whole answer and show it, or the error that stands in for it."""
+    """Ask for a whole answer and show it."""
     click.echo(f"  user: {text}")
     started = time.perf_counter()
-    try:
-        response = client.chat.completions.with_raw_response.create(
-            model=MODEL,
-            temperature=0,
-            max_tokens=tokens,
-            messages=[{"role": "user", "content": text}],
-        )
-    except openai.APIStatusError as error:
-        click.echo(f"  {type(error).__name__}: {error.status_code} {error.code}: {error.message}")
-        verdict(error.response.headers, started)
-        return
+    response = client.chat.completions.with_raw_response.create(
+        model=MODEL,
+        temperature=0,
+        max_tokens=tokens,
+        messages=[{"role": "user", "content": text}],
+    )
     choice = response.parse().choices[0]
     click.echo(f"  model: {(choice.message.content or '').replace(chr(10), ' ')}")
     verdict(response.headers, started, f"finish_reason={choice.finish_reason}")
 
 
+def shown(ask: Callable[[openai.OpenAI, str], None], client: openai.OpenAI, text: str) -> None:
+    """Ask, and show the error that stands in for an answer."""
+    started = time.perf_counter()
+    try:
+        ask(client, text)
+    except openai.APIStatusError as error:
+        click.echo(f"\n  {type(error).__name__}: {error.status_code} {error.code}: {error.message}")
+        verdict(error.response.headers, started)
+
+
 def show(client: openai.OpenAI) -> None:
     """Run the steps of the demo."""
     say("1. A harmless question with an alarming word, streamed")
-    stream(client, HARMLESS)
+    shown(stream, client, HARMLESS)
     say("2. A harmful request: blocked before the model sees it")
-    whole(client, HARMFUL)
+    shown(whole, client, HARMFUL)
     say("3. A question whose answer is judged on its way out, whole")
-    whole(client, ADVICE)
+    shown(whole, client, ADVICE)
     say("4. An answer that the policy of the demo does not allow, streamed")
-    stream(client, INSULTS)
+    shown(stream, client, INSULTS)
 
 
 def main() -> None:
