@@ -32,7 +32,6 @@ LEAST: Final = 10
 """Texts of either kind that must remain beside the examples."""
 
 Floats = NDArray[np.float64]
-Scorer = Callable[[NDArray[np.intp]], Floats]
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,8 @@ class KeyRing:
                 log.warning("keys: %d in force", len(self._entries))
             except GuardrailError as error:
                 log.warning("keys file refused, the last one stays in force: %s", error)
+            except Exception:  # a watcher that ends would keep keys that were taken out
+                log.exception("the keys file could not be read, the last one stays in force")
 
     @web.middleware
     async def middleware(

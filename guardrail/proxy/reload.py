@@ -84,7 +84,10 @@ class Reloader:
             stamp = _stamp(self._sources)
             if asked or stamp != self._stamp:
                 self._stamp = stamp
-                await self.reload()
+                try:
+                    await self.reload()
+                except Exception:  # a watcher that ends would miss every later change
+                    log.exception("the policy could not be read, the last one stays in force")
 
     async def reload(self) -> bool:
         """Load the policy from its file and put it in force; return whether that was possible."""

@@ -170,3 +170,33 @@ async def test_a_second_credential_does_not_change_whose_policy_it_is(start, tmp
             f"{bench.url}/v1/chat/completions", json=body, headers=headers
         ) as answer:
             assert answer.status == 400, header
+
+
+async def test_a_surprise_does_not_end_the_watch_over_keys(tmp_path, marker, monkeypatch) -> None:
+    from guardrail.check import Checker
+    from guardrail.proxy import keys as module
+    from guardrail.proxy.metrics import Metrics
+
+    file = tmp_path / "keys.toml"
+    line = '[[keys]]\nname = "{}"\nsha256 = "' + "0" * 64 + '"\n'
+    file.write_text(line.format("one"))
+    async with Checker(marker) as checker:
+        ring = module.KeyRing(file, checker, Metrics(), 0.02)
+        await ring.start()
+        right = module.read_keys
+        asked = asyncio.Event()
+
+        def surprise(_: object) -> object:
+            loop.call_soon_threadsafe(asked.set)
+            raise RuntimeError("surprise")
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(module, "read_keys", surprise)
+        file.write_text(line.format("two") + "\n")
+        await asyncio.wait_for(asked.wait(), 5)
+        monkeypatch.setattr(module, "read_keys", right)
+        file.write_text(line.format("three"))
+        async with asyncio.timeout(5):
+            while ring._entries[0].name != "three":  # noqa: ASYNC110  (polls a file)
+                await asyncio.sleep(0.01)
+        await ring.close()
