@@ -15,41 +15,13 @@ import random
 import statistics
 import time
 
+from bench_latency import WORDS
+
 from guardrail.check import Checker
 from guardrail.classifier import load_classifier
 from guardrail.policy import bundled
 from guardrail.types import Direction, Role, Segment
 
-WORDS = [
-    "the",
-    "old",
-    "bridge",
-    "crosses",
-    "river",
-    "near",
-    "mill",
-    "and",
-    "people",
-    "walk",
-    "over",
-    "it",
-    "each",
-    "day",
-    "to",
-    "buy",
-    "bread",
-    "talk",
-    "with",
-    "friends",
-    "look",
-    "at",
-    "boats",
-    "that",
-    "carry",
-    "stone",
-    "timber",
-    "town",
-]
 WINDOWS = 8
 
 

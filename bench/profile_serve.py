@@ -24,38 +24,9 @@ import threading
 import time
 from pathlib import Path
 
+from bench_latency import WORDS
 from bench_proxy import free_port, wait_for
 
-WORDS = [
-    "the",
-    "old",
-    "bridge",
-    "crosses",
-    "river",
-    "near",
-    "mill",
-    "and",
-    "people",
-    "walk",
-    "over",
-    "it",
-    "each",
-    "day",
-    "to",
-    "buy",
-    "bread",
-    "talk",
-    "with",
-    "friends",
-    "look",
-    "at",
-    "boats",
-    "that",
-    "carry",
-    "stone",
-    "timber",
-    "town",
-]
 TEXT = " ".join(WORDS[n * 7 % len(WORDS)] for n in range(60))
 ANSWER = {
     "id": "c", "object": "chat.completion", "created": 1, "model": "m",
