@@ -61,7 +61,7 @@ class Judge:
         return found
 
 
-def _auprc(examples: Sequence[Example], output: str, scores: Floats) -> tuple[int, float]:
+def auprc(examples: Sequence[Example], output: str, scores: Floats) -> tuple[int, float]:
     known = np.array([e.weights[INDEX[output]] >= CERTAIN for e in examples])
     labels = np.array([e.targets[INDEX[output]] > 0.5 for e in examples])[known].astype(float)
     return int(labels.sum()), average_precision(labels, scores[known])
@@ -71,10 +71,10 @@ def _by_blocks(
     judge: Judge, name: str, output: str, examples: Sequence[Example], blocks: list[int]
 ) -> None:
     at = INDEX[output]
-    positives, full = _auprc(examples, output, judge.judge(examples)[:, at])
+    positives, full = auprc(examples, output, judge.judge(examples)[:, at])
     cells = []
     for block in blocks:
-        _, found = _auprc(examples, output, judge.judge(examples, block)[:, at])
+        _, found = auprc(examples, output, judge.judge(examples, block)[:, at])
         cells.append(f"{found:.3f} ({found - full:+.3f})")
     print(
         f"| {name} | {len(examples)} | {positives} | {full:.3f} | {' | '.join(cells)} |", flush=True

@@ -82,8 +82,14 @@ class _Ready:
     weights: NDArray[np.float32]
 
 
+_WHOLE = frozenset(("wrapped/user", "injected/text"))
+"""Groups whose harm is one sentence somewhere in a harmless text: a cut may well lose it."""
+
+
 def _cut(ids: list[int], limit: int, example: Example, rng: Random, share: float) -> list[int]:
     """Crop a text's tokens; an empty result means that the label would not survive."""
+    if example.positive and example.group in _WHOLE:
+        return ids if len(ids) <= limit else []
     if example.positive:
         if len(ids) > limit:
             # A prefix that holds most of the text still means what the whole one does.

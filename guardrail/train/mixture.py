@@ -28,7 +28,6 @@ EMPHASIS = {
     "toxigen_prompts": 1.5,
     "advbench": 1.3,
     "cyberseceval_frr": 1.3,
-    "davidson_hate_offensive": 0.7,
     "paradetox": 0.7,
     "paradetox_cannot_rewrite": 0.6,
     "gptfuzz_responses": 0.7,
@@ -88,7 +87,7 @@ class Shares:
     corpus: float = 0.36
     benign: float = 0.08
     wrapped: float = 0.09
-    injected: float = 0.03
+    injected: float = 0.05
 
 
 class _Cycle:

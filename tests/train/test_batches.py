@@ -141,3 +141,6 @@ def test_a_positive_text_that_cannot_keep_most_of_itself_is_passed_over() -> Non
     assert _cut(ids, 100, harmful, Random(0), 0.0) == []
     assert _cut(ids, 600, harmful, Random(0), 0.0) == ids[:600]
     assert len(_cut(ids, 100, harmless, Random(0), 0.0)) == 100
+    hidden = Example("", "user", None, targets, weights, "wrapped/user")
+    assert _cut(ids, 600, hidden, Random(0), 1.0) == []
+    assert _cut(ids, 1000, hidden, Random(0), 1.0) == ids
