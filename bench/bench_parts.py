@@ -28,8 +28,14 @@ from tokenizers import Tokenizer
 
 from guardrail.train.batches import Batcher, BatchSettings
 from guardrail.train.clean import read_doubtful
-from guardrail.train.corpus import Line, Wrapper, corpus_example, expansions
-from guardrail.train.corpus import read_corpus, read_wrappers
+from guardrail.train.corpus import (
+    Line,
+    Wrapper,
+    corpus_example,
+    expansions,
+    read_corpus,
+    read_wrappers,
+)
 from guardrail.train.fit import FitSettings, Progress, fit, keep_memory
 from guardrail.train.mixture import Mixture
 from guardrail.train.model import base_folder, load_base
