@@ -39,7 +39,8 @@ def rubrics() -> dict[str, tuple[Rule, list[str], list[str]]]:
                 for row in read_labels(Path(policy.file).parent / test):
                     if row.category == rule.category:
                         (bad if row.violates else good).append(row.text)
-            found[rule.category] = (rule, bad, good)
+            # A row of the tests may be an example of the policy that is marked as a known gap.
+            found[rule.category] = (rule, list(dict.fromkeys(bad)), list(dict.fromkeys(good)))
     return found
 
 

@@ -28,6 +28,8 @@ class Labelled:
         role: Who speaks; an assistant's text travels as output, every other as input.
         prompt: The user turn before an assistant's reply, or None.
         line: Its line in the file.
+        known_gap: Why a policy is known to judge it otherwise; None where none is.
+        gap_in: Names of the policies that this holds for; empty for every policy.
     """
 
     text: str
@@ -36,6 +38,8 @@ class Labelled:
     role: Role = Role.USER
     prompt: str | None = None
     line: int = 0
+    known_gap: str | None = None
+    gap_in: tuple[str, ...] = ()
 
     @property
     def direction(self) -> Direction:
@@ -47,12 +51,18 @@ class Labelled:
         """The text as a classifier takes it."""
         return Sample(self.text, self.role, self.prompt)
 
+    def gap_of(self, policy: str) -> str | None:
+        """Return why the policy of this name is known to judge it otherwise, or None."""
+        return self.known_gap if not self.gap_in or policy in self.gap_in else None
+
 
 def read_labels(path: Path | str) -> list[Labelled]:
     """Read labelled texts, one JSON object a line.
 
     Fields: ``text``; ``violates`` (true or false); ``category`` (may be left out where
-    ``violates`` is false: allowed by every category); ``role`` (default ``user``); ``prompt``.
+    ``violates`` is false: allowed by every category); ``role`` (default ``user``); ``prompt``;
+    ``known_gap`` (why a policy is known to judge it otherwise); ``gap_in`` (which policies, by
+    name; every one if left out).
 
     Args:
         path: The file, at most 64 MiB of UTF-8.
@@ -94,4 +104,17 @@ def _row(line: str, place: str, number: int) -> Labelled:
         raise DataError(f'{place}: "role" is {role!r}; use one of {", ".join(_ROLES)}')
     if prompt is not None and not isinstance(prompt, str):
         raise DataError(f'{place}: "prompt" should be text')
-    return Labelled(raw["text"], category, violates, _ROLES[role], prompt, number)
+    gap, policies = _gap(raw, place)
+    return Labelled(raw["text"], category, violates, _ROLES[role], prompt, number, gap, policies)
+
+
+def _gap(raw: dict[str, Any], place: str) -> tuple[str | None, tuple[str, ...]]:
+    """Return why a row is a known gap, and in which policies."""
+    why, policies = raw.get("known_gap"), raw.get("gap_in", [])
+    if why is not None and (not isinstance(why, str) or not why.strip()):
+        raise DataError(f'{place}: "known_gap" should say why, in words')
+    if not isinstance(policies, list) or not all(isinstance(p, str) and p for p in policies):
+        raise DataError(f'{place}: "gap_in" should be a list of names of policies')
+    if "gap_in" in raw and (why is None or not policies):
+        raise DataError(f'{place}: "gap_in" names the policies of a "known_gap"; give both')
+    return why, tuple(policies)

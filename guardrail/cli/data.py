@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,9 @@ import click
 if TYPE_CHECKING:
     from guardrail.evaluate.rows import Row
 
-__all__ = ["calibration_option", "format_option", "read_data"]
+__all__ = ["calibration_option", "clip", "format_option", "read_data"]
+
+SHOWN_CHARS: Final = 72
 
 _NAMES: Final = (
     "auto", "rows", "labels", "openai-moderation", "toxicchat", "wildguardtest", "xstest",
@@ -34,6 +37,13 @@ calibration_option: Final[Decorator] = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="A calibration of your own for this model, as `guardrail calibrate` writes it.",
 )
+
+
+def clip(text: str) -> str:
+    """Return a text as one quoted line, cut where it is long."""
+    flat = " ".join(text.split())
+    short = flat if len(flat) <= SHOWN_CHARS else flat[: SHOWN_CHARS - 3] + "..."
+    return json.dumps(short, ensure_ascii=False)
 
 
 def read_data(files: Sequence[Path], data_format: str, split: str, limit: int | None) -> list[Row]:

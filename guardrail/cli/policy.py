@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guardrail.cli.policy_diff import diff_command
 from guardrail.cli.policy_explain import explain_command
 from guardrail.cli.policy_fit import fit_command
-from guardrail.cli.policy_test import diff_command, test_command
+from guardrail.cli.policy_test import test_command
 
 if TYPE_CHECKING:
     from guardrail.policy import Rule

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from guardrail.cli.data import calibration_option
 
 if TYPE_CHECKING:
     from guardrail.classifier.base import Classifier, Sample
@@ -25,8 +28,14 @@ SHOWN = 6
 )  # fmt: skip
 @click.option("--prompt", help="The user turn before it, for judging an answer.")
 @click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
+@calibration_option
 def explain_command(
-    policy: str, text: str | None, direction: str, prompt: str | None, bundle: str | None
+    policy: str,
+    text: str | None,
+    direction: str,
+    prompt: str | None,
+    bundle: str | None,
+    calibration: Path | None,
 ) -> None:
     """Show why POLICY decides as it does on TEXT; without TEXT, what each category means.
 
@@ -35,6 +44,7 @@ def explain_command(
     from guardrail.classifier import load_classifier
     from guardrail.classifier.base import Sample
     from guardrail.classifier.prepare import PreparedPolicies
+    from guardrail.classifier.recalibrated import recalibrate
     from guardrail.escalate import decide_now
     from guardrail.policy import load_policy
     from guardrail.types import Direction, Role
@@ -44,7 +54,8 @@ def explain_command(
         _meanings(loaded)
         return
     role = Role.ASSISTANT if direction == "output" else Role.USER
-    ready = PreparedPolicies(load_classifier(bundle)).get(loaded)
+    model = recalibrate(load_classifier(bundle), calibration)
+    ready = PreparedPolicies(model).get(loaded)
     sample = Sample(text, role, prompt)
     [scores] = ready.classifier.score([sample])
     verdict = decide_now(ready, Direction(direction), sample, scores)

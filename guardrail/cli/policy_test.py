@@ -1,41 +1,48 @@
-"""``guardrail policy test`` and ``diff``: run a policy over labelled texts, or two over any."""
+"""``guardrail policy test``: run policies over labelled texts as a test suite."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from guardrail.cli.data import calibration_option
+from guardrail.cli.data import calibration_option, clip
 
 if TYPE_CHECKING:
-    from guardrail.classifier.labels import Labelled
-    from guardrail.classifier.prepare import Prepared
+    from guardrail.cli.policy_suite import Case
     from guardrail.policy import Policy
-    from guardrail.types import Scores, Verdict
 
-__all__ = ["diff_command", "test_command"]
-
-BATCH = 64
-SHOWN_CHARS = 72
+__all__ = ["test_command"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
-    """One text of a suite and what came of it."""
+class _Mark:
+    """What a suite must reach."""
 
-    row: Labelled
-    source: str
-    verdict: Verdict
-    passed: bool
+    recall: float
+    false_alarms: float
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One category of a suite, counted; a known gap counts as missed here."""
+
+    category: str
+    violating: int
+    caught: int
+    allowed: int
+    alarms: int
+    known_gaps: int
+    enough: bool
 
 
 @click.command("test")
-@click.argument("policy")
+@click.argument("policies", nargs=-1, required=True)
 @click.option(
     "-d", "--data", multiple=True, type=click.Path(exists=True), help="Labelled JSONL; repeatable."
 )
@@ -55,222 +62,209 @@ class _Case:
     show_default=True,
     help="Share of the allowed texts of each category that may be caught.",
 )
+@click.option("--strict", is_flag=True, help="Fail on a known gap that is none any longer, too.")
+@click.option(
+    "--mark-gaps",
+    is_flag=True,
+    help="Rewrite the marks of the test files: what fails becomes a known gap, what passes none.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Leave out the texts that failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each policy.")
 def test_command(
-    policy: str,
+    policies: tuple[str, ...],
     data: tuple[str, ...],
     bundle: str | None,
     calibration: Path | None,
     recall: float,
     false_alarms: float,
+    strict: bool,
+    mark_gaps: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Run the examples of POLICY, its `tests:` and any --data as a test suite.
+    """Run the examples of POLICIES, their `tests:` and any --data as a test suite.
 
     A violating text must be flagged or blocked, one of a category of your own by that very
     category; an allowed text must pass. An example of a rubric is judged by a head that was
-    fitted without it. Exit code: 0 passed, 1 failed, 4 unusable file.
+    fitted without it. A row with "known_gap" ("why"; "gap_in" may name the policies) is shown
+    and counted as missed, and does not fail the run. --mark-gaps writes these marks, shows what
+    it changes, and refuses where more than a tenth of a policy's texts would be marked. Exit
+    code: 0 passed, 1 failed, 4 unusable file.
     """
     from guardrail.classifier import load_classifier
     from guardrail.classifier.prepare import PreparedPolicies
     from guardrail.classifier.recalibrated import recalibrate
     from guardrail.cli import EXIT_BLOCKED
+    from guardrail.cli.policy_gaps import marked_cases
+    from guardrail.cli.policy_suite import Remembering, suite
     from guardrail.policy import load_policy
 
-    loaded = load_policy(policy)
-    model = recalibrate(load_classifier(bundle), calibration)
-    ready = PreparedPolicies(model).get(loaded)
-    cases = [*_own_examples(ready, model), *_files(ready, data)]
-    if not cases:
-        raise click.UsageError(f"{policy} has no examples or tests; add some or give --data")
-    failed = _table(cases, recall, false_alarms)
-    if not quiet:
-        for case in cases:
-            if not case.passed:
-                _show(case)
-    passed = sum(case.passed for case in cases)
-    click.echo(f"{passed} of {len(cases)} texts as expected; policy {ready.policy.identity}")
-    if failed:
-        click.secho(f"below the mark: {', '.join(failed)}", fg="red")
+    loaded = {name: load_policy(name) for name in policies}
+    model = recalibrate(Remembering(load_classifier(bundle)), calibration)
+    prepared = PreparedPolicies(model)
+    suites = []
+    for name, policy in loaded.items():
+        ready = prepared.get(policy)
+        cases = suite(ready, model, data)
+        if not cases:
+            raise click.UsageError(f"{name} has no examples or tests; add some or give --data")
+        suites.append((ready.policy, cases))
+    if mark_gaps:
+        _mark_gaps(suites, model.model_id, say=not as_json)
+        suites = [(policy, marked_cases(cases, model.model_id)) for policy, cases in suites]
+    mark = _Mark(recall, false_alarms, strict)
+    report = _print_json if as_json else _print
+    passed = [report(policy, cases, mark, quiet) for policy, cases in suites]
+    if not all(passed):
         raise SystemExit(EXIT_BLOCKED)
 
 
-def _judge(ready: Prepared, rows: Sequence[Labelled]) -> Iterator[Verdict]:
-    from guardrail.escalate import decide_now
+def _mark_gaps(suites: Sequence[tuple[Policy, Sequence[Case]]], model: str, *, say: bool) -> None:
+    """Rewrite the test files, or refuse and change nothing."""
+    from guardrail.cli import EXIT_BLOCKED
+    from guardrail.cli.policy_gaps import MOST_GAPS, mark, over_the_limit
 
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        for row, scores in zip(part, ready.classifier.score([r.sample for r in part]), strict=True):
-            yield decide_now(ready, row.direction, row.sample, scores)
-
-
-def _own_examples(ready: Prepared, model: object) -> Iterator[_Case]:
-    """Judge the examples in the policy; those of a rubric as though they were not in it."""
-    from guardrail.classifier.heads import fit_policy
-    from guardrail.classifier.labels import Labelled
-    from guardrail.classifier.rubrics import Embedder
-    from guardrail.escalate import decide_now
-    from guardrail.types import Direction, Role
-
-    left_out: dict[str, list[float]] = {}
-    if isinstance(model, Embedder):
-        for fit in fit_policy(ready.policy, model):
-            left_out[fit.head.category] = [*fit.violates, *fit.allowed]
-    for rule in ready.policy.rules:
-        role = Role.USER if Direction.INPUT in rule.directions else Role.ASSISTANT
-        texts = [(t, True) for t in rule.examples.violates]
-        texts += [(t, False) for t in rule.examples.allowed]
-        rows = [Labelled(text, rule.category, violates, role) for text, violates in texts]
-        scored = ready.classifier.score([r.sample for r in rows])
-        chances: Sequence[float | None] = left_out.get(rule.category) or [None] * len(rows)
-        for row, scores, chance in zip(rows, scored, chances, strict=True):
-            seen = _without_itself(scores, rule.category, chance)
-            verdict = decide_now(ready, row.direction, row.sample, seen)
-            yield _Case(row, "examples", verdict, _as_expected(row, verdict))
+    over = [(policy, cases) for policy, cases in suites if over_the_limit(cases)]
+    for policy, cases in over:
+        missed = sum(not case.expected for case in cases)
+        click.secho(
+            f"{policy.name}: {missed} of {len(cases)} texts would be marked, more than "
+            f"{MOST_GAPS:.0%}: nothing was written; mend thresholds, examples or the model",
+            fg="red",
+            err=True,
+        )
+    if over:
+        raise SystemExit(EXIT_BLOCKED)
+    for change in mark(suites, model):
+        change.write()
+        for line in change.diff() if say else ():
+            click.secho(line, fg={"+": "green", "-": "red"}.get(line[:1]))
 
 
-def _without_itself(scores: Scores, category: str, chance: float | None) -> Scores:
-    """Put the leave-one-out probability in place, unless a pattern decides anyway."""
-    if chance is None or any(e.category == category for e in scores.evidence):
-        return scores
-    return replace(scores, categories={**scores.categories, category: float(chance)})
+def _print(policy: Policy, cases: Sequence[Case], mark: _Mark, quiet: bool) -> bool:
+    """Print the table of a policy and what went wrong; return whether it passed."""
+    from guardrail.cli.policy_suite import Outcome
+
+    lines = _count(cases, mark)
+    _table(lines)
+    closed = [case for case in cases if case.outcome is Outcome.CLOSED_GAP]
+    for case in cases:
+        if case.outcome is not Outcome.PASSED and not (quiet and case not in closed):
+            _show(case, mark.strict)
+    met = sum(case.expected for case in cases)
+    gaps = sum(case.outcome is Outcome.KNOWN_GAP for case in cases)
+    known = f", {gaps} known gaps" if gaps else ""
+    click.echo(f"{met} of {len(cases)} texts as expected{known}; policy {policy.identity}")
+    failed = [line.category for line in lines if not line.enough]
+    if failed:
+        click.secho(f"below the mark: {', '.join(failed)}", fg="red")
+    if closed:
+        click.secho(
+            f"no longer a gap: {len(closed)} texts; remove the mark (--mark-gaps does)",
+            fg="red" if mark.strict else "yellow",
+        )
+    return not failed and not (closed and mark.strict)
 
 
-def _files(ready: Prepared, data: Sequence[str]) -> Iterator[_Case]:
-    from guardrail.classifier.labels import read_labels
+def _count(cases: Sequence[Case], mark: _Mark) -> list[_Line]:
+    from guardrail.cli.policy_suite import Outcome
 
-    policy = ready.policy
-    folder = Path(policy.file).parent if policy.file else Path()
-    for name in [*(str(folder / test) for test in policy.tests), *data]:
-        # A shared file may have texts for categories that this policy leaves out.
-        rows = [r for r in read_labels(name) if r.category is None or policy.rule(r.category)]
-        rows = [r for r in rows if _in_scope(policy, r)]
-        for row, verdict in zip(rows, _judge(ready, rows), strict=True):
-            yield _Case(row, Path(name).name, verdict, _as_expected(row, verdict))
-
-
-def _in_scope(policy: Policy, row: Labelled) -> bool:
-    rule = policy.rule(row.category) if row.category else None
-    return rule is None or row.direction in rule.directions
-
-
-def _as_expected(row: Labelled, verdict: Verdict) -> bool:
-    from guardrail.policy.schema import CATEGORY_KEYS
-    from guardrail.types import Action
-
-    caught = {f.category for f in verdict.findings if f.action is not Action.PASS}
-    if row.category is None or row.category in CATEGORY_KEYS:
-        return bool(caught) == row.violates
-    return (row.category in caught) == row.violates
-
-
-def _table(cases: Sequence[_Case], recall: float, false_alarms: float) -> list[str]:
-    """Print a line for each category; return those that are below the mark."""
-    from guardrail.classifier.bounds import interval
-
-    names = list(dict.fromkeys(case.row.category or "(any)" for case in cases))
-    click.secho(
-        f"{'category':<24} {'caught':>9}  {'95 %':<12} {'alarms':>9}  {'95 %':<12}", bold=True
-    )
-    failed = []
-    for name in names:
-        own = [case for case in cases if (case.row.category or "(any)") == name]
+    lines = []
+    for name in dict.fromkeys(_name(case) for case in cases):
+        own = [case for case in cases if _name(case) == name]
         bad = [case for case in own if case.row.violates]
         good = [case for case in own if not case.row.violates]
-        caught, alarms = sum(c.passed for c in bad), sum(not c.passed for c in good)
-        enough = caught >= recall * len(bad) - 1e-9 and alarms <= false_alarms * len(good) + 1e-9
-        if not enough:
-            failed.append(name)
+        missed = sum(case.outcome is Outcome.FAILED for case in bad)
+        strays = sum(case.outcome is Outcome.FAILED for case in good)
+        enough = (
+            missed <= (1 - mark.recall) * len(bad) + 1e-9
+            and strays <= mark.false_alarms * len(good) + 1e-9
+        )
+        gaps = sum(case.outcome is Outcome.KNOWN_GAP for case in own)
+        caught, alarms = sum(c.expected for c in bad), sum(not c.expected for c in good)
+        lines.append(_Line(name, len(bad), caught, len(good), alarms, gaps, enough))
+    return lines
+
+
+def _name(case: Case) -> str:
+    return case.row.category or "(any)"
+
+
+def _table(lines: Sequence[_Line]) -> None:
+    from guardrail.classifier.bounds import interval
+
+    head = f"{'category':<24} {'caught':>9}  {'95 %':<12} {'alarms':>9}  {'95 %':<12}"
+    click.secho(f"{head} {'gaps':>4}", bold=True)
+    for line in lines:
         cells = []
-        for k, total in ((caught, len(bad)), (alarms, len(good))):
+        for k, total in ((line.caught, line.violating), (line.alarms, line.allowed)):
             low, high = interval(k, total) if total else (0.0, 1.0)
             cells.append(f"{f'{k}/{total}':>9}  {f'{low:.2f}-{high:.2f}' if total else '':<12}")
-        click.secho(f"{name:<24} {' '.join(cells)}".rstrip(), fg=None if enough else "red")
-    return failed
+        gaps = f"{line.known_gaps:>4}" if line.known_gaps else ""
+        colour = None if line.enough and not line.known_gaps else "yellow" if line.enough else "red"
+        click.secho(f"{line.category:<24} {' '.join(cells)} {gaps}".rstrip(), fg=colour)
 
 
-def _show(case: _Case) -> None:
+def _show(case: Case, strict: bool) -> None:
+    from guardrail.cli.policy_suite import Outcome
+
     verdict = case.verdict
     found = ", ".join(f"{f.category} {f.probability or 0:.2f}" for f in verdict.findings[:3])
     wanted = "should be caught" if case.row.violates else "should pass"
     chance = verdict.scores.get(case.row.category or "unsafe")
     own = f", p = {chance:.2f}" if chance is not None else ""
-    place = f"{case.source}:{case.row.line}" if case.row.line else case.source
-    click.echo(
-        f"  {place} {case.row.category or '(any)'}: {wanted}{own}"
-        f"{f'; found {found}' if found else ''}: {_clip(case.row.text)}"
-    )
+    if case.outcome is Outcome.CLOSED_GAP:
+        said, colour = "no longer a gap: remove the mark", "red" if strict else "yellow"
+    elif case.outcome is Outcome.KNOWN_GAP:
+        said, colour = f"known gap ({case.gap}); {wanted}{own}", None
+    else:
+        said, colour = f"{wanted}{own}{f'; found {found}' if found else ''}", None
+    click.secho(f"  {case.place} {_name(case)}: {said}: {clip(case.row.text)}", fg=colour)
 
 
-def _clip(text: str) -> str:
-    flat = " ".join(text.split())
-    return json.dumps(flat if len(flat) <= SHOWN_CHARS else flat[: SHOWN_CHARS - 3] + "...",
-                      ensure_ascii=False)  # fmt: skip
+def _print_json(policy: Policy, cases: Sequence[Case], mark: _Mark, quiet: bool) -> bool:
+    """Print one JSON object for a policy; return whether it passed."""
+    from guardrail.cli.policy_suite import Outcome
+
+    lines = _count(cases, mark)
+    counts = {one.name.lower(): sum(case.outcome is one for case in cases) for one in Outcome}
+    passed = all(line.enough for line in lines) and not (mark.strict and counts["closed_gap"])
+    report = {
+        "policy": policy.identity,
+        "passed": passed,
+        "texts": len(cases),
+        "counts": counts,
+        "categories": {
+            line.category: {
+                "violating": line.violating,
+                "caught": line.caught,
+                "allowed": line.allowed,
+                "alarms": line.alarms,
+                "known_gaps": line.known_gaps,
+                "enough": line.enough,
+            }
+            for line in lines
+        },
+        "cases": [
+            _described(case) for case in cases if case.outcome is not Outcome.PASSED and not quiet
+        ],
+    }
+    click.echo(json.dumps(report, ensure_ascii=False))
+    return passed
 
 
-@click.command("diff")
-@click.argument("before")
-@click.argument("after")
-@click.option(
-    "-d", "--data", required=True, multiple=True, type=click.Path(exists=True),
-    help="JSONL with a \"text\" in each line; labels are used where there are any.",
-)  # fmt: skip
-@click.option("--bundle", type=click.Path(), help="A model folder, in place of the embedded one.")
-@click.option("-n", "--show", default=20, show_default=True, help="Changed texts to show.")
-def diff_command(
-    before: str, after: str, data: tuple[str, ...], bundle: str | None, show: int
-) -> None:
-    """Show which verdicts on --data change from policy BEFORE to policy AFTER.
-
-    Exit code: 0 none changes, 1 some do, 4 unusable file.
-    """
-    from collections import Counter
-
-    from guardrail.classifier import load_classifier
-    from guardrail.classifier.prepare import PreparedPolicies
-    from guardrail.cli import EXIT_BLOCKED
-    from guardrail.policy import load_policy
-
-    model = load_classifier(bundle)
-    prepared = PreparedPolicies(model)
-    sides = [prepared.get(load_policy(name)) for name in (before, after)]
-    rows = [row for name in data for row in _texts(name)]
-    pairs = list(zip(rows, *(_judge(side, rows) for side in sides), strict=True))
-    counts = Counter((a.action.value, b.action.value) for _, a, b in pairs)
-    for (old, new), count in sorted(counts.items()):
-        if old != new:
-            click.secho(f"{old:>5} -> {new:<5} {count:6,}", bold=True)
-    changed = [(row, a, b) for row, a, b in pairs if a.action is not b.action]
-    for row, a, b in changed[:show]:
-        why = "+".join((b if b.findings else a).categories) or "-"
-        click.echo(f"  {a.action.value} -> {b.action.value} ({why}): {_clip(row.text)}")
-    click.echo(
-        f"{len(changed):,} of {len(pairs):,} verdicts change from {sides[0].policy.identity} "
-        f"to {sides[1].policy.identity}"
-    )
-    if changed:
-        raise SystemExit(EXIT_BLOCKED)
-
-
-def _texts(name: str) -> list[Labelled]:
-    """Read texts, labelled or not."""
-    from guardrail.classifier.labels import Labelled, read_labels
-    from guardrail.errors import DataError
-    from guardrail.types import Role
-
-    try:
-        return read_labels(name)
-    except DataError:
-        rows = []
-        for number, line in enumerate(Path(name).read_text("utf-8", "replace").splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                raw = json.loads(line)
-                rows.append(
-                    Labelled(str(raw["text"]), None, False, Role(raw.get("role", "user")),
-                             raw.get("prompt"), number)
-                )  # fmt: skip
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f'{name}:{number}: not an object with "text"') from error
-        return rows
+def _described(case: Case) -> dict[str, Any]:
+    """Return a text that did not simply pass as plain data."""
+    scores = case.verdict.scores
+    return {
+        "outcome": case.outcome.value,
+        "file": case.file.name if case.file else None,
+        "line": case.row.line or None,
+        "category": case.row.category,
+        "violates": case.row.violates,
+        "role": case.row.role.value,
+        "probability": scores.get(case.row.category or "unsafe"),
+        "found": list(case.verdict.categories),
+        "known_gap": case.gap,
+        "text": case.row.text,
+    }

@@ -77,6 +77,11 @@ def test_a_row_knows_who_speaks_and_which_way(tmp_path) -> None:
         ('{"text": "a", "violates": true}', "name the"),
         ('{"text": "a", "violates": false, "role": "king"}', "use one of"),
         ('{"text": "a", "violates": false, "category": 3}', "category key"),
+        ('{"text": "a", "violates": false, "known_gap": " "}', "say why"),
+        ('{"text": "a", "violates": false, "known_gap": true}', "say why"),
+        ('{"text": "a", "violates": false, "gap_in": ["p"]}', "give both"),
+        ('{"text": "a", "violates": false, "known_gap": "x", "gap_in": []}', "give both"),
+        ('{"text": "a", "violates": false, "known_gap": "x", "gap_in": "p"}', "list of names"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path, line: str, words: str) -> None:

@@ -106,8 +106,15 @@ def test_a_policy_is_fitted_and_tested_with_it(tmp_path: Path) -> None:
     )
     fitted = run("policy", "fit", policy, "--calibration", out)
     assert "from 24 violating and 96 other texts (your calibration)" in fitted.output
-    with pytest.raises(BundleError, match="not a calibration"):
-        run("policy", "test", policy, "--calibration", policy)
+    for command in (
+        ("test", policy), ("explain", policy, "x"), ("diff", policy, policy, "-d", data),
+    ):  # fmt: skip
+        with pytest.raises(BundleError, match="not a calibration"):
+            run("policy", *command, "--calibration", policy)
+    explained = run("policy", "explain", policy, "I will kill you", "--calibration", out)
+    assert "+calibration@" in explained.output
+    changed = run("policy", "diff", policy, policy, "-d", data, "--calibration", out)
+    assert "0 of 120 verdicts change" in changed.output
 
 
 def test_serve_refuses_it_before_it_listens(tmp_path: Path) -> None:
