@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from guardrail.classifier.json_text import BEGIN
 from guardrail.classifier.matches import Match, MatchFinder
 from guardrail.decide import rules_for
 from guardrail.errors import CheckError
@@ -91,7 +92,11 @@ class Redactor:
             redacting = [rule for rule in rules if rule.action is Action.REDACT]
             known = role is Role.TEXT or self._direction is Direction.OUTPUT
             in_scope = known or role in self._policy.roles
-            self._finders[key] = MatchFinder(redacting) if redacting and in_scope else None
+            self._finders[key] = (
+                MatchFinder(redacting, disguises=self._policy.normalise)
+                if redacting and in_scope
+                else None
+            )
         return self._finders[key]
 
     def text(
@@ -136,14 +141,15 @@ class _ChannelText:
     Positions count characters from the channel's start.
     """
 
-    __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "places", "received",
-                 "settled")  # fmt: skip
+    __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "_state", "places",
+                 "received", "settled")  # fmt: skip
 
     def __init__(self, finder: MatchFinder, counts: Counter[str]) -> None:
         self._finder = finder
         self._counts = counts
         self._known = ""
         self._known_at = 0
+        self._state = BEGIN
         self._parts: list[str] = []
         self.received = 0
         self.settled = 0
@@ -162,9 +168,9 @@ class _ChannelText:
             return
         text = self._known + "".join(self._parts)
         self._parts.clear()
-        places = self._finder.find(text)
-        open_at = len(text) if ended else self._finder.settled(text, places)
-        open_at = max(open_at, len(text) - MAX_OPEN_CHARS)
+        found = self._finder.read(text, self._state, ended=ended)
+        places = found.places
+        open_at = found.text.boundary(max(found.settled, len(text) - MAX_OPEN_CHARS))
         settled = self._known_at + open_at
         for place in places:
             start, end = place.start + self._known_at, place.end + self._known_at
@@ -174,7 +180,8 @@ class _ChannelText:
                 self.places.append(Match(start, end, place.category, place.kind, place.shown))
                 self._counts[place.kind] += 1
         self.settled = max(self.settled, settled)
-        keep = _context_from(text, open_at, places)
+        keep = found.text.boundary(_context_from(text, open_at, places))
+        self._state = found.text.state(keep)
         self._known, self._known_at = text[keep:], self._known_at + keep
 
     def forget(self, position: int) -> None:

@@ -17,6 +17,7 @@ from guardrail.wire import WIRES
 from guardrail.wire.rewrite import edit_body, edit_event
 from tests.proxy.dialects import STREAMS, WHOLES
 from tests.proxy.test_matrix import body_for
+from tests.wire.sdk import READERS
 
 POLICY = parse_policy(
     """
@@ -173,6 +174,86 @@ def test_whole_answers_are_redacted_where_the_text_stands(key) -> None:
     frame = wire.read_response(json.dumps(payload).encode())
     made = redactor.frame(frame, edit_body(wire.read_response, redactor.clean))
     assert json.loads(made.raw) == WHOLES[key](CLEAN)
+
+
+ARGUMENTS = pytest.mark.parametrize(
+    "key", [key for key in STREAMS if key[1] is ChannelKind.TOOL_ARGUMENTS], ids=lambda k: k[0]
+)
+RAW = (
+    r'{"to": "\nbob\u0040example.com\t", "n": -4111111111111111, "deep": [{"card": '
+    r'4111111111111111}, "\\ \"Project\nZebra\"", true], "url": "https:\/\/x.y\/", '
+    r'"mail": "bob\u200b@example.com"}'
+)
+ARGS = {
+    "to": "\n[REDACTED:email]\t",
+    "n": "[REDACTED:payment_card]",
+    "deep": [{"card": "[REDACTED:payment_card]"}, '\\ "<names>"', True],
+    "url": "https://x.y/",
+    "mail": "[REDACTED:email]",
+}
+
+
+def arguments_of(key, final) -> object:
+    """Return a tool call's arguments as the client of the official SDK has them."""
+    if key[0] == "openai.chat":
+        return json.loads(final.choices[0].message.tool_calls[0].function.arguments)
+    if key[0] == "openai.responses":
+        return json.loads(final.output[0].arguments)
+    return final.content[0].input
+
+
+@ARGUMENTS
+def test_streamed_arguments_stay_json_wherever_they_are_cut(key) -> None:
+    for size in (2, 9, len(RAW)):
+        pieces = [RAW[n : n + size] for n in range(0, len(RAW), size)]
+        redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit_event)
+        out = [*redactor.feed(frames_of(key, pieces)), *redactor.flush()]
+        data = b"".join(frame.raw for frame in out)
+        assert arguments_of(key, READERS[key[0]](data).final) == ARGS
+        assert json.loads(joined_arguments(key, data)) == ARGS
+        assert b"411111" not in data
+
+
+def joined_arguments(key, data: bytes) -> str:
+    """Return the pieces alone, without what a dialect repeats at the end."""
+    names = {"openai.chat": "arguments", "openai.responses": "delta"}
+    name = names.get(key[0], "partial_json")
+    events = [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: {")]
+    return "".join(piece for event in events for piece in strings_at(event, name))
+
+
+def strings_at(value: object, name: str) -> list[str]:
+    if isinstance(value, list):
+        return [text for child in value for text in strings_at(child, name)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[name]] if isinstance(value.get(name), str) else []
+    if value.get("type") == "function_call":
+        own = []  # the finished item repeats them
+    children = [child for key, child in value.items() if key != "response"]
+    return own + [text for child in children for text in strings_at(child, name)]
+
+
+@pytest.mark.parametrize("key", list(WHOLES), ids=lambda k: f"{k[0]}-{k[1]}")
+def test_json_in_whole_answers_stays_json(key) -> None:
+    if key == ("anthropic.messages", ChannelKind.TOOL_ARGUMENTS):
+        pytest.skip("its arguments are no text but an object")
+    wire = WIRES[key[0]]
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(WHOLES[key](RAW)).encode())
+    made = redactor.frame(frame, edit_body(wire.read_response, redactor.clean))
+    [text] = {span.text for span in made.spans}
+    assert json.loads(text) == ARGS
+
+
+def test_objects_and_their_text_are_redacted_alike() -> None:
+    wire = WIRES["anthropic.messages"]
+    payload = WHOLES["anthropic.messages", ChannelKind.TOOL_ARGUMENTS]("x")
+    payload["content"][0]["input"] = json.loads(RAW)
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    frame = wire.read_response(json.dumps(payload).encode())
+    made = json.loads(redactor.frame(frame, edit_body(wire.read_response, redactor.clean)).raw)
+    assert made["content"][0]["input"] == ARGS
 
 
 def test_what_tokens_repeat_goes_with_the_text() -> None:

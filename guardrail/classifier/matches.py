@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 from guardrail.classifier.detectors import DETECTORS
+from guardrail.classifier.json_text import BEGIN, JsonState, JsonText
+from guardrail.classifier.origins import Mapped
+from guardrail.classifier.undisguised import BETWEEN, Layer, layers
 from guardrail.policy import Detector, Rule
 from guardrail.policy.patterns import compile_pattern, compile_words
 from guardrail.policy.redaction import placeholder_for
 
-__all__ = ["PATTERN_CHARS", "Match", "MatchFinder"]
+__all__ = ["PATTERN_CHARS", "Found", "Match", "MatchFinder"]
 
 PATTERN_CHARS: Final = 128
 """In a stream a pattern must show itself within so many characters of where it begins."""
+
+MAX_BACKSLASHES: Final = 64
+"""Backslashes before a place that are counted: JSON six times in JSON."""
 
 Span = tuple[int, int]
 Tail = Callable[[str], int]
@@ -157,6 +163,7 @@ class _Finder:
     shown: str
     find: Callable[[str], Iterator[Span]]
     tail: Tail
+    detector: bool = False
 
 
 def _finders(rule: Rule) -> Iterator[_Finder]:
@@ -169,9 +176,9 @@ def _finders(rule: Rule) -> Iterator[_Finder]:
     for detector in rule.matchers.detectors:
         kind = detector.value
         named = (rule.category, kind, placeholder_for(rule, kind))
-        yield _Finder(*named, _all(DETECTORS[detector]), _TAILS[detector])
+        yield _Finder(*named, _all(DETECTORS[detector]), _TAILS[detector], True)
         if detector is Detector.SECRETS:
-            yield _Finder(*named, _keys, _secret)
+            yield _Finder(*named, _keys, _secret, True)
 
 
 def _all(find: Callable[[str, int], Iterator[Span]]) -> Callable[[str], Iterator[Span]]:
@@ -179,46 +186,142 @@ def _all(find: Callable[[str, int], Iterator[Span]]) -> Callable[[str], Iterator
     return lambda text: find(text, len(text))
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be taken out of a text, or of one as far as it has come.
+
+    Args:
+        places: The places, in order, without overlap; what stands for each is written as its
+            surroundings ask for.
+        settled: Up to where nothing that follows can change them.
+        text: How the text reads.
+    """
+
+    places: list[Match]
+    settled: int
+    text: JsonText
+
+
 class MatchFinder:
-    """Finds what a set of rules redacts.
+    """Finds what a set of rules redacts, disguised or not.
 
     Args:
         rules: Rules with patterns, words or detectors.
+        disguises: Whether what disguised text stands for is searched, too.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], *, disguises: bool = True) -> None:
         self._finders = [finder for rule in rules for finder in _finders(rule)]
+        self._wordy = [finder for finder in self._finders if not finder.detector]
+        self._disguises = disguises
 
     def find(self, text: str) -> list[Match]:
-        """Return the places in a text, in order; those that overlap are one place.
+        """Return the places in a whole text, in order; those that overlap are one place.
 
         Args:
             text: Any text; the time is linear in its length.
         """
-        found = [
-            Match(start, end, finder.category, finder.kind, finder.shown)
-            for finder in self._finders
-            for start, end in finder.find(text)
-        ]
-        found.sort(key=lambda place: (place.start, -place.end))
-        joined: list[Match] = []
-        for place in found:
-            last = joined[-1] if joined else None
-            if last is None or place.start >= last.end:
-                joined.append(place)
-            elif place.end > last.end:
-                joined[-1] = Match(last.start, place.end, last.category, last.kind, last.shown)
-        return joined
+        return self.read(text, BEGIN, ended=True).places
 
-    def settled(self, text: str, places: Sequence[Match]) -> int:
-        """Return up to where nothing that follows can change the places of a text.
+    def read(self, text: str, state: JsonState, *, ended: bool) -> Found:
+        """Find the places in a part of a text.
 
         Args:
-            text: The text so far.
-            places: Its places.
+            text: The part; its places do not begin before it.
+            state: Where in the text it begins.
+            ended: Whether the text ends with it.
         """
-        at = min((finder.tail(text) for finder in self._finders), default=len(text))
-        for place in reversed(places):
-            if place.end > at:
-                at = min(at, place.start)
-        return at
+        shaped = JsonText(text, state, ended=ended)
+        base = shaped.plain
+        # What is not yet read for certain may be anything: places are only settled before it.
+        sure = base.position(shaped.settled)
+        places = list(self._matches(self._finders, base.text))
+        settled = self._tail(self._finders, base.text[:sure])
+        if self._disguises:
+            for layer in layers(base, sure, ended=ended):
+                new, at = self._behind(layer, base)
+                places += new
+                settled = min(settled, at)
+        if ended:
+            settled = len(base.text)
+        joined = [_with_escape(place, base.text) for place in _joined(places)]
+        for place in reversed(joined):
+            if place.end > settled:
+                settled = min(settled, place.start)
+        if settled < len(base.text):
+            settled -= _is_escaped(base.text, settled)
+        raw = len(text) if settled >= len(base.text) else base.origin(settled, settled + 1)[0]
+        return Found(_written(joined, shaped), raw, shaped)
+
+    def _behind(self, layer: Layer, base: Mapped) -> tuple[list[Match], int]:
+        """Find places in a view, and up to where they are settled; both in the text itself."""
+        finders = self._finders if layer.detectors else self._wordy
+        view, settled = layer.view, layer.settled
+        if view is None or not finders:
+            return [], settled
+        places = []
+        for place in self._matches(finders, view.text):
+            counts = layer.confirm is None or layer.confirm(place.start, place.end)
+            first, last = place.start, place.end
+            if layer.alone:  # what stands between two payloads is none of it
+                first = last - len(view.text[first:last].lstrip(BETWEEN))
+                last = first + len(view.text[first:last].rstrip(BETWEEN))
+            if first == last:
+                continue
+            start, end = view.origin(first, last, base)
+            if counts:
+                places.append(replace(place, start=start, end=end))
+            elif counts is None:
+                settled = min(settled, start)
+        if layer.alone:
+            return places, settled
+        tail = self._tail(finders, view.text[: view.position(settled, base)])
+        if tail < len(view.text):
+            settled = min(settled, view.origin(tail, tail + 1, base)[0])
+        return places, settled
+
+    @staticmethod
+    def _matches(finders: Sequence[_Finder], text: str) -> Iterator[Match]:
+        for finder in finders:
+            for start, end in finder.find(text):
+                yield Match(start, end, finder.category, finder.kind, finder.shown)
+
+    @staticmethod
+    def _tail(finders: Sequence[_Finder], text: str) -> int:
+        return min((finder.tail(text) for finder in finders), default=len(text))
+
+
+def _joined(places: list[Match]) -> list[Match]:
+    """Make places that overlap one; the first says what it is."""
+    places.sort(key=lambda place: (place.start, -place.end))
+    joined: list[Match] = []
+    for place in places:
+        last = joined[-1] if joined else None
+        if last is None or place.start >= last.end:
+            joined.append(place)
+        elif place.end > last.end:
+            joined[-1] = replace(last, end=place.end)
+    return joined
+
+
+def _with_escape(place: Match, text: str) -> Match:
+    """Take the backslash before a place with it: JSON in a string, or code, may stand there."""
+    return replace(place, start=place.start - 1) if _is_escaped(text, place.start) else place
+
+
+def _is_escaped(text: str, at: int) -> bool:
+    if text[at - 1 : at] != "\\" or text[at] not in 'bfnrtu"/':
+        return False
+    begin = max(0, at - MAX_BACKSLASHES)
+    return (at - begin - len(text[begin:at].rstrip("\\"))) % 2 == 1
+
+
+def _written(places: Sequence[Match], text: JsonText) -> list[Match]:
+    """Return places where they can be taken out, with what is written there."""
+    made: list[Match] = []
+    for place in places:
+        for piece in text.pieces(*text.plain.origin(place.start, place.end)):
+            if piece.start < piece.end and (not made or piece.start >= made[-1].end):
+                shown = piece.written(place.shown)
+                made.append(replace(place, start=piece.start, end=piece.end, shown=shown))
+    return made

@@ -22,7 +22,20 @@ from urllib.parse import unquote
 from guardrail.classifier.base import Classifier, Sample
 from guardrail.types import Evidence, Scores
 
-__all__ = ["NormalisingClassifier", "View", "views"]
+__all__ = [
+    "BASE64",
+    "COMMON",
+    "HEX",
+    "INVISIBLE",
+    "LEET",
+    "LEET_WORD",
+    "MAX_GROWTH",
+    "SPACED",
+    "NormalisingClassifier",
+    "View",
+    "fold_word",
+    "views",
+]
 
 MAX_VIEWS: Final = 4
 """Views of one part of a text: each costs about as much as the part itself."""
@@ -59,7 +72,7 @@ _LOOK_ALIKES: Final[dict[int, int]] = str.maketrans(
     "аеорсухіјѕԁӏһԛԝвмнктгпАВЕКМНОРСТХУІЈЅαβγεηικνορτυχωΑΒΕΖΗΙΚΜΝΟΡΤΥΧօսոցհɡıʟɪɴʀᴀᴇᴏᴛᴜᴋᴍ",
     "aeopcyxijsdlhqwbmhktrnABEKMHOPCTXYIJSabyenikvoptuxwABEZHIKMNOPTYXounghgilinraeotukm",
 )
-_INVISIBLE: Final = re.compile(
+INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]"
 )
@@ -68,7 +81,7 @@ _WORD: Final = re.compile(r"\w+")
 _LATIN: Final = re.compile("[A-Za-z]")
 
 
-def _fold_word(match: re.Match[str]) -> str:
+def fold_word(match: re.Match[str]) -> str:
     """Fold a word that mixes scripts, or one of look-alikes alone; others are left as they are."""
     word = match[0]
     if word.isascii():
@@ -81,10 +94,10 @@ def _folded(text: str) -> Iterator[View]:
     """Look-alike, full-width and mathematical letters, and characters that do not show."""
     if text.isascii():
         return
-    bare = _INVISIBLE.sub("", text)
+    bare = INVISIBLE.sub("", text)
     plain = _plain_forms(bare)
     if _LATIN.search(plain):  # beside Latin letters only: Cyrillic prose has such words too
-        plain = _WORD.sub(_fold_word, plain)
+        plain = _WORD.sub(fold_word, plain)
     # Ligatures, dots and spaces also have plain forms: only letters that gained one count.
     gained = len(_LATIN.findall(plain)) - len(_LATIN.findall(text))
     split = len(bare) < len(text) and _inside_words(text)
@@ -106,7 +119,7 @@ def _inside_words(text: str) -> bool:
     return any(
         _LATIN.fullmatch(text[max(m.start() - 1, 0) : m.start()])
         and _LATIN.fullmatch(text[m.end() : m.end() + 1])
-        for m in _INVISIBLE.finditer(text)
+        for m in INVISIBLE.finditer(text)
     )
 
 
@@ -134,30 +147,30 @@ def _json_escapes(text: str) -> Iterator[View]:
     yield View("JSON escapes", whole, found[0].start(), found[-1].end())
 
 
-_LEET: Final = str.maketrans("0134578@$!|", "oieastbasil")
-_LEET_WORD: Final = re.compile(r"[A-Za-z0-9@$!|]{3,40}")
+LEET: Final = str.maketrans("0134578@$!|", "oieastbasil")
+LEET_WORD: Final = re.compile(r"[A-Za-z0-9@$!|]{3,40}")
 _LEET_INSIDE: Final = re.compile(r"[A-Za-z][0134578@$!|]{1,3}[A-Za-z]")
 
 
 def _leet(text: str) -> Iterator[View]:
     """Digits and signs in place of letters, in two words or more."""
-    words = [m for m in _LEET_WORD.finditer(text) if _LEET_INSIDE.search(m[0])]
+    words = [m for m in LEET_WORD.finditer(text) if _LEET_INSIDE.search(m[0])]
     words = [m for m in words if sum(c.isdigit() for c in m[0]) * 2 <= len(m[0])]
     if len(words) < 2:
         return
-    plain = _LEET_WORD.sub(
-        lambda m: m[0].translate(_LEET) if not m[0].isdigit() and not m[0].isalpha() else m[0], text
+    plain = LEET_WORD.sub(
+        lambda m: m[0].translate(LEET) if not m[0].isdigit() and not m[0].isalpha() else m[0], text
     )
     yield View("leetspeak", plain, words[0].start(), words[-1].end())
 
 
-_SPACED: Final = re.compile(r"(?<!\w)(?:\w(?:[ \t]{1,3}|[.\-_*·])){4,400}\w(?!\w)")
+SPACED: Final = re.compile(r"(?<!\w)(?:\w(?:[ \t]{1,3}|[.\-_*·])){4,400}\w(?!\w)")
 _GAP: Final = re.compile(r"[ \t]{2,3}")
 
 
 def _spaced(text: str) -> Iterator[View]:
     """Letters set apart by spaces, dots or dashes."""
-    found = [m for m in _SPACED.finditer(text) if sum(c.isalpha() for c in m[0]) >= 5]
+    found = [m for m in SPACED.finditer(text) if sum(c.isalpha() for c in m[0]) >= 5]
     if not found:
         return
 
@@ -165,11 +178,11 @@ def _spaced(text: str) -> Iterator[View]:
         words = _GAP.split(match[0])
         return " ".join(re.sub(r"[ \t.\-_*·]", "", word) for word in words)
 
-    yield View("spaced letters", _SPACED.sub(join, text), found[0].start(), found[-1].end())
+    yield View("spaced letters", SPACED.sub(join, text), found[0].start(), found[-1].end())
 
 
-_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}={0,2}")
-_HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,]?){10,}(?![0-9A-Za-z])")
+BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}={0,2}")
+HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,]?){10,}(?![0-9A-Za-z])")
 _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2}[A-Za-z0-9.]{0,8}){4,}")
 
 
@@ -218,7 +231,7 @@ def _decoded(
     return find
 
 
-_COMMON: Final = frozenset(
+COMMON: Final = frozenset(
     """
     the and you that for are with this have from not but what all were when your can said
     there how make get use who will would about them then some her his into time has look
@@ -236,21 +249,21 @@ def _rot13(text: str) -> Iterator[View]:
         if len(words) < 3:
             continue
         turned = codecs.decode(match[0], "rot13")
-        after = sum(w in _COMMON for w in re.findall("[a-z]+", turned.lower()))
+        after = sum(w in COMMON for w in re.findall("[a-z]+", turned.lower()))
         if after >= 2 and after >= 0.25 * len(words) and after > 2 * _common(words):
             yield View("rot13", turned, match.start(), match.end())
 
 
 def _common(words: Sequence[str]) -> int:
-    return sum(word in _COMMON for word in words)
+    return sum(word in COMMON for word in words)
 
 
 _DISGUISES: Final = MappingProxyType(
     {
         "tag characters": _tags,
         "JSON escapes": _json_escapes,
-        "base64": _decoded("base64", _BASE64, _from_base64),
-        "hexadecimal": _decoded("hexadecimal", _HEX, _from_hex),
+        "base64": _decoded("base64", BASE64, _from_base64),
+        "hexadecimal": _decoded("hexadecimal", HEX, _from_hex),
         "percent-escapes": _decoded("percent-escapes", _PERCENT, _from_percent),
         "look-alikes": _folded,
         "leetspeak": _leet,

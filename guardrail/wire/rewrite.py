@@ -54,9 +54,10 @@ class _Walk:
         if isinstance(value, dict):
             return {name: self.value(child, name) for name, child in value.items()}
         if isinstance(value, int) and abs(value) >= _LEAST_NUMBER and key not in _LABELS:
-            shown = self._other(str(value))  # a card number may be one
-            self.changed = self.changed or shown != str(value)
-            return value if shown == str(value) else shown
+            digits = str(abs(value))  # a card number may be one
+            shown = self._other(digits)
+            self.changed = self.changed or shown != digits
+            return value if shown == digits else shown
         return value
 
     def _string(self, text: str) -> str:
@@ -219,7 +220,7 @@ def _parts(text: str) -> list[str]:
         except (ValueError, RecursionError):
             return parts
         parts += [line for string in strings(value) for line in string.split("\n")]
-        parts += [str(number) for number in _numbers(value)]
+        parts += [str(abs(number)) for number in _numbers(value)]
     return parts
 
 
