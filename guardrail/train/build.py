@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from guardrail.classifier.base import Sample
+from guardrail.classifier.batching import feed
 from guardrail.classifier.bundle import CALIBRATION, MODEL, TOKENIZER, Bundle, seal
 from guardrail.classifier.calibration import Calibration, fit_calibration
 from guardrail.classifier.encoder import EncoderClassifier
+from guardrail.classifier.pairs import Encoded
 from guardrail.classifier.targets import CALIBRATION_SCORES, write_scores
-from guardrail.train.export import export_onnx, fuse
+from guardrail.train.export import empty_inputs, export_onnx, fuse
 from guardrail.train.model import GuardModel
 from guardrail.train.quantise import quantise
 from guardrail.train.rows import Example
@@ -57,13 +59,21 @@ def score_logits(
     return np.concatenate(parts)
 
 
-def export_graphs(model: GuardModel, work: Path) -> Path:
-    """Write the fp32, fused and int8 graphs into a work folder; return the int8 one."""
+def export_graphs(model: GuardModel, work: Path, texts: Sequence[Encoded] = ()) -> Path:
+    """Write the fp32, fused and int8 graphs into a work folder; return the int8 one.
+
+    Args:
+        model: The fitted network.
+        work: The folder.
+        texts: By which weights are rounded; see `quantise`.
+    """
     work.mkdir(parents=True, exist_ok=True)
     export_onnx(model, work / "plain.onnx")
     config = model.config
     fuse(work / "plain.onnx", work / "fused.onnx", heads=config.heads, hidden=config.hidden)
-    quantise(work / "fused.onnx", work / "int8.onnx")
+    empty = empty_inputs(config)
+    feeds = ({**feed([text]), **empty} for text in texts)
+    quantise(work / "fused.onnx", work / "int8.onnx", feeds)
     return work / "int8.onnx"
 
 
@@ -75,6 +85,7 @@ def build(
     dev: Sequence[Example],
     manifest: Mapping[str, Any],
     on_done: Callable[[int], None] | None = None,
+    texts: Sequence[Encoded] = (),
 ) -> tuple[Bundle, np.ndarray[Any, np.dtype[np.float32]]]:
     """Build a bundle from a fitted network.
 
@@ -88,11 +99,12 @@ def build(
         dev: Examples to calibrate on.
         manifest: Fields of the manifest besides ``outputs``, ``files`` and the sizes.
         on_done: Called with the number of dev examples scored.
+        texts: By which weights are rounded; none of ``dev``.
 
     Returns:
         The bundle, and the dev logits float32 (dev, outputs).
     """
-    graph = export_graphs(model, work)
+    graph = export_graphs(model, work, texts)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(graph, folder / MODEL)
     shutil.copyfile(tokenizer, folder / TOKENIZER)

@@ -31,8 +31,9 @@ _HOW = """\
   changes and crops; {block_share:.0%} of the batches with block-causal attention. {steps:,} steps,
   {examples:,} examples, seed {seed}{before}. {left_out:,} rows whose label two judges contradict
   (an earlier bundle and a cross-validated linear model) were left out.
-- Int8 weights for each channel, activations quantised for each token as it runs, the heads of
-  the outputs in fp32. What a text scores does not depend on what is scored beside it.
+- Int8 weights for each channel, rounded by what training texts show of their inputs (SmoothQuant,
+  GPTQ), activations quantised for each token as it runs, the heads of the outputs in fp32. What a
+  text scores does not depend on what is scored beside it.
 - Streams are read block by block with a key/value cache (`past_key_values.*`), each token once;
   `token_weights` and `token_values` are what the pooling averages, to be joined over blocks.
 - Calibration: slope and offset for each output and role, shrunk to the estimate over all

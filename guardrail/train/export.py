@@ -12,13 +12,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from guardrail.train.model import GuardModel
+from guardrail.train.model import EncoderConfig, GuardModel
 
-__all__ = ["INPUTS", "RESULTS", "cache_names", "export_onnx", "fuse"]
+__all__ = ["INPUTS", "RESULTS", "cache_names", "empty_inputs", "export_onnx", "fuse"]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pool_mask", "rubrics")
 RESULTS = (
@@ -44,6 +46,13 @@ def cache_names(layers: int) -> tuple[list[str], list[str]]:
     """
     parts = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
     return [f"past_key_values.{part}" for part in parts], [f"present.{part}" for part in parts]
+
+
+def empty_inputs(config: EncoderConfig) -> dict[str, NDArray[np.float32]]:
+    """Return what the graph is given, besides one text: no earlier tokens, and no rubrics."""
+    none = np.zeros((1, config.heads, 0, config.hidden // config.heads), dtype=np.float32)
+    past, _ = cache_names(config.layers)
+    return {**dict.fromkeys(past, none), "rubrics": none.reshape(0, config.hidden)}
 
 
 class _Attention(torch.autograd.Function):  # type: ignore[misc]

@@ -16,14 +16,23 @@ from tokenizers import Tokenizer
 from guardrail import __version__
 from guardrail.classifier.bundle import Bundle, seal
 from guardrail.classifier.encoder import EncoderClassifier
+from guardrail.classifier.pairs import Encoded
 from guardrail.errors import DataError
 from guardrail.evaluate.report import Measured, as_json, measure, write_json
 from guardrail.evaluate.run import score_rows
-from guardrail.train.batches import Batcher, BatchSettings
-from guardrail.train.build import NAME, build
+from guardrail.train.batches import Batcher, BatchSettings, encode_example
+from guardrail.train.build import MAX_TOKENS, NAME, build
 from guardrail.train.card import card
 from guardrail.train.clean import read_doubtful
-from guardrail.train.corpus import CORPUS, Line, Wrapper, read_corpus, read_wrappers
+from guardrail.train.corpus import (
+    CORPUS,
+    Line,
+    Wrapper,
+    corpus_example,
+    expansions,
+    read_corpus,
+    read_wrappers,
+)
 from guardrail.train.dev import dev_examples
 from guardrail.train.fit import FitSettings, Progress, fit, keep_memory
 from guardrail.train.gate import cross_fitted, quantisation_cost
@@ -45,6 +54,9 @@ _log = logging.getLogger(__name__)
 
 GAUGE_ROWS = 6000
 """Most rows of other sources that are measured, drawn evenly."""
+
+ROUNDING_ROWS, ROUNDING_LINES = 160, 40
+"""Texts that weights are rounded by: about 10,000 tokens, seven for each input of the widest."""
 
 PACKAGED_BASE = "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)"
 METRICS = "metrics.json"
@@ -178,11 +190,9 @@ def finish(
         raise DataError(f"{settings.data[0]}: no row has split dev; calibration needs some")
     on_done = None if tell is None else (lambda done: tell("calibrating", done))
     manifest = {"name": NAME, **provenance}
-    bundle, logits = build(
-        model, tokenizer, settings.out, settings.work / "graphs", dev, manifest, on_done
-    )
+    graphs, texts = settings.work / "graphs", _texts(settings, tokenizer)
+    bundle, logits = build(model, tokenizer, settings.out, graphs, dev, manifest, on_done, texts)
     measured = tuple(measure(cross_fitted(dev, logits, bundle.outputs), rounds=100))
-    graphs = settings.work / "graphs"
     cost = quantisation_cost(bundle, graphs / "fused.onnx", graphs, dev, logits, on_done)
     rounded = [{k: v if isinstance(v, str) else round(v, 5) for k, v in c.items()} for c in cost]
     elsewhere = _gauge(bundle, settings.gauge)
@@ -196,6 +206,17 @@ def finish(
     (settings.out / CARD).write_text(text, encoding="utf-8")
     seal(settings.out, {k: v for k, v in bundle.manifest.items() if k not in ("format", "files")})
     return Report(Bundle.open(settings.out), progress, measured)
+
+
+def _texts(settings: TrainSettings, tokenizer: Path) -> list[Encoded]:
+    """Return what int8 is rounded by: rows and corpus lines, none of the development set."""
+    rows = [row for path in settings.data for row in read_rows(path) if row.split == "train"]
+    lines = [line for line in read_corpus(settings.corpus) if not line.dev]
+    chosen = [example(row) for row in rows[:: -(-len(rows) // ROUNDING_ROWS) or 1]]
+    for line in lines[:: -(-len(lines) // ROUNDING_LINES) or 1]:
+        chosen += [corpus_example(line, *filled) for filled in expansions(line, 1)]
+    pieces = Tokenizer.from_file(str(tokenizer))
+    return [encode_example(pieces, one, MAX_TOKENS) for one in chosen]
 
 
 def _gauge(bundle: Bundle, files: Sequence[Path]) -> list[Measured]:

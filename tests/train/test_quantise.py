@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 
 from guardrail.classifier.streams import unused_inputs  # noqa: E402
-from guardrail.train.export import export_onnx, fuse  # noqa: E402
+from guardrail.train.export import empty_inputs, export_onnx, fuse  # noqa: E402
 from guardrail.train.model import EncoderConfig, GuardModel  # noqa: E402
 from guardrail.train.quantise import quantise  # noqa: E402
 
@@ -57,8 +57,8 @@ def matrices(path: Path) -> dict[str, int]:
 def test_every_large_matrix_is_int8_and_the_heads_are_not(folder: Path) -> None:
     quantise(folder / "fused.onnx", folder / "int8.onnx")
     layers = 2 * (4 * 64 * 64 + 2 * 64 * 128)
-    embeddings, rubrics, heads = (300 + 512 + 2) * 64, 2 * 64 * 64, 2 * 64 * 3
-    expected = {"INT8": layers + embeddings + rubrics, "FLOAT": heads}
+    embeddings, rubrics, heads, kinds = (300 + 512) * 64, 2 * 64 * 64, 2 * 64 * 3, 2 * 64
+    expected = {"INT8": layers + embeddings + rubrics, "FLOAT": heads + kinds}
     assert matrices(folder / "int8.onnx") == expected
 
 
@@ -77,6 +77,49 @@ def test_a_text_of_large_values_does_not_coarsen_its_neighbours(
     calm = run(tmp_path / "int8.onnx", ids)
     beside = np.concatenate([ids, np.zeros_like(ids)])
     assert np.abs(run(tmp_path / "int8.onnx", beside)[:4] - calm).max() < 1e-4
+
+
+def outlying(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Return a graph with outlying channels, as fitted encoders have them, and some texts."""
+    torch.manual_seed(6)
+    model = GuardModel(CONFIG, ("a", "b", "c")).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    for norm in (layer.outer_norm for layer in model.layers):
+        norm.weight.data[[3, 7]] *= 12
+    export_onnx(model, tmp_path / "plain.onnx")
+    fuse(tmp_path / "plain.onnx", tmp_path / "fused.onnx", heads=4, hidden=64)
+    texts = np.random.default_rng(1).integers(1, 300, (24, 1, 20))
+    empty = empty_inputs(CONFIG)
+    ones = np.ones((1, 20), dtype=np.int64)
+    names = ("attention_mask", "pool_mask")
+    feeds = [
+        {"input_ids": ids, "token_type_ids": 0 * ones, **dict.fromkeys(names, ones), **empty}
+        for ids in texts
+    ]
+    return tmp_path / "fused.onnx", feeds
+
+
+def test_texts_to_round_by_bring_the_graph_closer(tmp_path: Path) -> None:
+    fused, feeds = outlying(tmp_path)
+    quantise(fused, tmp_path / "blind.onnx")
+    quantise(fused, tmp_path / "seeing.onnx", feeds)
+    ids = np.random.default_rng(2).integers(1, 300, (16, 30))
+    exact = run(fused, ids)
+    blind, seeing = (
+        float(np.square(run(tmp_path / f"{name}.onnx", ids) - exact).mean())
+        for name in ("blind", "seeing")
+    )
+    assert 0 < seeing < 0.5 * blind
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("blind", "seeing")]
+    assert sizes[1] - sizes[0] < 8 * 64 * 4
+
+
+def test_the_same_texts_give_the_same_graph(tmp_path: Path) -> None:
+    fused, feeds = outlying(tmp_path)
+    for name in ("once", "again"):
+        quantise(fused, tmp_path / name, feeds)
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "again").read_bytes()
 
 
 def test_nodes_can_be_left_alone(folder: Path, tmp_path: Path) -> None:
