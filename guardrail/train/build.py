@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from guardrail.classifier.base import Sample
 from guardrail.classifier.batching import feed
@@ -71,8 +72,8 @@ def export_graphs(model: GuardModel, work: Path, texts: Sequence[Encoded] = ()) 
     export_onnx(model, work / "plain.onnx")
     config = model.config
     fuse(work / "plain.onnx", work / "fused.onnx", heads=config.heads, hidden=config.hidden)
-    empty = empty_inputs(config)
-    feeds = ({**feed([text]), **empty} for text in texts)
+    empty: Mapping[str, NDArray[Any]] = empty_inputs(config)
+    feeds = ({**empty, **feed([text])} for text in texts)
     quantise(work / "fused.onnx", work / "int8.onnx", feeds)
     return work / "int8.onnx"
 

@@ -117,7 +117,7 @@ class _Rewriter:
         return self._constant(f"float_{value:g}", np.array(value, dtype=np.float32))
 
     def _values(self, name: str) -> NDArray[np.float32]:
-        return numpy_helper.to_array(self._known[name]).astype(np.float32)
+        return np.asarray(numpy_helper.to_array(self._known[name]), dtype=np.float32)
 
     def _table(self, name: str) -> tuple[str, str]:
         """Quantise embeddings with one scale for each entry."""
