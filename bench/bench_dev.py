@@ -77,7 +77,7 @@ def _rubrics(folder: Path, dev: Sequence[Example]) -> None:
     """Print each key's AUPRC by the rubric head, and whether the head was fitted without it."""
     bundle = Bundle.open(folder)
     classifier, samples = EncoderClassifier(bundle), as_samples(dev)
-    rubrics = classifier.embed([CATEGORIES[key].definition for key in KEYS])
+    rubrics = classifier.embed([CATEGORIES[key].definition for key in KEYS])[:, -1]
     parts = [samples[n : n + 256] for n in range(0, len(samples), 256)]
     asked = np.concatenate([classifier.rubric_logits(part, rubrics) for part in parts])
     own = score_logits(classifier, samples)

@@ -34,7 +34,7 @@ class _Encoder(Classifier, Embedder, Protocol):
     def score_and_embed(
         self, samples: Sequence[Sample]
     ) -> tuple[list[Scores], list[NDArray[np.float32]]]:
-        """Return scores and, for each sample, float32 (windows, hidden)."""
+        """Return scores and, for each sample, float32 (windows, layers, hidden)."""
         ...
 
 

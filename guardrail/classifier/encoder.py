@@ -6,6 +6,7 @@ classifier is built, not before. It knows neither HTTP nor actions.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EncoderClassifier", "Limits"]
 
+_log = logging.getLogger(__name__)
+
+_FEATURES, _LAST_LAYER = "features", "embedding"
+"""Results that heads are fitted on: the mean states of every layer, or of an older bundle's last
+alone."""
 CHARS_PER_TOKEN = 6
 """Characters kept for each token that may be scored, before tokenizing; English has about 4."""
 
@@ -82,6 +88,7 @@ class EncoderClassifier:
         self._tokenizer = _tokenizer(self._bundle)
         self._session = open_session(_runtime(), self._bundle, threads, providers)
         self._results = [result.name for result in self._session.get_outputs()]
+        self._states = self._head_states()
         self._reader = self._stream_reader()
 
     @property
@@ -139,15 +146,16 @@ class EncoderClassifier:
             samples: The texts, of any mix of lengths.
 
         Returns:
-            One `Scores` for each sample, and for each a float32 (windows, hidden).
+            One `Scores` for each sample, and for each a float32 (windows, layers, hidden).
 
         Raises:
             CheckError: The model could not be run.
         """
         plans = self._plan(samples)
-        logits, states = self._run(plans, "logits", "embedding")
+        logits, states = self._run(plans, "logits", self._states)
         ends = np.cumsum([len(plan.windows) for plan in plans])
-        return self._scores(samples, plans, logits), np.split(states, ends[:-1]) if plans else []
+        parts = np.split(_by_layer(states), ends[:-1]) if plans else []
+        return self._scores(samples, plans, logits), parts
 
     def _scores(
         self, samples: Sequence[Sample], plans: Sequence[_Plan], logits: NDArray[np.float32]
@@ -179,6 +187,23 @@ class EncoderClassifier:
         except Exception as error:  # onnxruntime's errors share no base class
             raise CheckError(f"the embedded model failed: {type(error).__name__}") from error
 
+    def _head_states(self) -> str:
+        """Return the name of the graph's result that heads are fitted on."""
+        if _FEATURES in self._results:
+            return _FEATURES
+        if _LAST_LAYER not in self._results:
+            raise BundleError(
+                f"{self._bundle.model_path}: has neither the output '{_FEATURES}' nor "
+                f"'{_LAST_LAYER}', so no rubric can be fitted on it; export the model anew"
+            )
+        _log.warning(
+            "%s: an older bundle, without the output '%s': rubrics are fitted on its last layer "
+            "alone and learn little from more than eight examples; fetch or build it anew",
+            self._bundle.model_path,
+            _FEATURES,
+        )
+        return _LAST_LAYER
+
     def _stream_reader(self) -> StreamReader | None:
         """Return a reader, or None for a bundle whose graph takes no cache."""
         if not any(name.startswith(PAST) for name in unused_inputs(self._session, 1)):
@@ -202,20 +227,21 @@ class EncoderClassifier:
         return _highest(plans, rows)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: the mean token state of the encoder, averaged over windows.
+        """Embed texts: the mean token states of the encoder's layers, averaged over windows.
 
         Args:
             texts: The texts.
 
         Returns:
-            float32 (texts, hidden), not normalised; zeros for a text without tokens.
+            float32 (texts, layers, hidden), not normalised; zeros for a text without tokens. Of
+            a bundle that gives the last layer's alone, layers is 1.
 
         Raises:
             CheckError: The model could not be run.
         """
         plans = self._plan([Sample(text) for text in texts])
-        (rows,) = self._run(plans, "embedding")
-        result = np.zeros((len(texts), rows.shape[1]), dtype=np.float32)
+        rows = _by_layer(*self._run(plans, self._states))
+        result = np.zeros((len(texts), *rows.shape[1:]), dtype=np.float32)
         at = 0
         for number, plan in enumerate(plans):
             if plan.windows:
@@ -236,7 +262,7 @@ class EncoderClassifier:
 
         Args:
             samples: The texts.
-            rubrics: float32 (rubrics, hidden), from `embed`.
+            rubrics: float32 (rubrics, hidden), the last layer of what `embed` returns.
 
         Returns:
             float32 (samples, rubrics), the highest over windows; -10 for a text without tokens.
@@ -288,8 +314,8 @@ class EncoderClassifier:
     ) -> tuple[NDArray[np.float32], ...]:
         windows = [window for plan in plans for window in plan.windows]
         shapes = [self._session.get_outputs()[self._results.index(r)].shape for r in results]
-        widths = [int(s[-1]) if rubrics is None else len(rubrics) for s in shapes]
-        rows = tuple(np.zeros((len(windows), width), dtype=np.float32) for width in widths)
+        widths = [s[1:] if rubrics is None else [len(rubrics)] for s in shapes]
+        rows = tuple(np.zeros((len(windows), *width), dtype=np.float32) for width in widths)
         given = {} if rubrics is None else {"rubrics": rubrics}
         for members in batches(windows, self._limits.batch_tokens):
             inputs: dict[str, NDArray[Any]] = {
@@ -304,6 +330,11 @@ class EncoderClassifier:
             for into, part in zip(rows, found, strict=True):
                 into[members] = part
         return rows
+
+
+def _by_layer(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return states as float32 (rows, layers, hidden), the last layer's alone too."""
+    return rows if rows.ndim == 3 else rows[:, None, :]
 
 
 def _highest(plans: Sequence[_Plan], rows: NDArray[np.float32]) -> NDArray[np.float32]:

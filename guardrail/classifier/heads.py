@@ -21,7 +21,7 @@ __all__ = ["HeadStore", "fit_policy", "heads_for"]
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FOLDER: Final = ".guardrail"
 MAX_BYTES: Final = 1 << 20
 
@@ -98,8 +98,8 @@ def _encode(head: Head) -> dict[str, Any]:
         "inputs": head.inputs,
         "offset": head.offset,
         "calibration": [head.calibration.slope, head.calibration.offset],
-        "centre": [round(float(x), 7) for x in head.centre],
-        "weights": [round(float(x), 6) for x in head.weights],
+        "centre": head.centre.round(6).tolist(),
+        "weights": head.weights.round(6).tolist(),
     }
 
 
@@ -108,8 +108,8 @@ def _decode(raw: dict[str, Any], category: str, inputs: str) -> Head | None:
         return None
     centre, weights = (np.array(raw[key], dtype=np.float64) for key in ("centre", "weights"))
     slope, offset = (float(x) for x in raw["calibration"])
-    numbers = np.array([float(raw["offset"]), slope, offset, *centre, *weights])
-    if centre.shape != weights.shape or centre.ndim != 1 or not np.isfinite(numbers).all():
+    numbers = np.array([float(raw["offset"]), slope, offset, *centre.flat, *weights])
+    if centre.ndim != 2 or weights.shape != (centre.size,) or not np.isfinite(numbers).all():
         return None
     return Head(category, inputs, centre, weights, float(raw["offset"]), Platt(slope, offset))
 

@@ -87,7 +87,7 @@ class RecalibratedEncoder(RecalibratedClassifier):
         return self._encoder.bundle
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32 (texts, hidden); see the encoder."""
+        """Return float32 (texts, layers, hidden); see the encoder."""
         return self._encoder.embed(texts)
 
     def score_and_embed(

@@ -159,7 +159,7 @@ def _asked(encoder: EncoderClassifier, rows: Sequence[Row]) -> NDArray[np.float3
     """Return what the bundle's own rubric head says, float32 (rows, keys), or None."""
     if not encoder.takes_rubrics:
         return None
-    rubrics = encoder.embed([CATEGORIES[key].definition for key in KEYS])
+    rubrics = encoder.embed([CATEGORIES[key].definition for key in KEYS])[:, -1]
     parts = (rows[n : n + BATCH] for n in range(0, len(rows), BATCH))
     return np.concatenate(
         [encoder.rubric_logits([as_sample(row) for row in part], rubrics) for part in parts]

@@ -25,7 +25,7 @@ __all__ = ["INPUTS", "RESULTS", "cache_names", "empty_inputs", "export_onnx", "f
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pool_mask", "rubrics")
 RESULTS = (
     "logits",
-    "embedding",
+    "features",
     "rubric_logits",
     "token_logits",
     "token_weights",
@@ -120,16 +120,21 @@ class _Served(torch.nn.Module):  # type: ignore[misc]
         states = states + embeddings.token_type_embeddings(token_type_ids)
         states = embeddings.LayerNorm(states + embeddings.position_embeddings(positions))
         mask = attention_mask.to(torch.int32)
+        judged = pool_mask.to(torch.float32)
+        shares = (judged / judged.sum(dim=1, keepdim=True).clamp(min=1.0)).unsqueeze(1)
         present: list[Tensor] = []
+        means: list[Tensor] = []
         for number, layer in enumerate(self.model.layers):
             cache = past[2 * number : 2 * number + 2]
             states, *new = self._layer(layer, states, mask, cache)
             present += new
-        logits, embedding, token_logits = self.model.judge(states, pool_mask)
+            means.append(torch.matmul(shares, states))
+        logits, _, token_logits = self.model.judge(states, pool_mask)
+        features = torch.cat(means, dim=1)
         rubric_logits = self.model.judge_rubrics(states, pool_mask, rubrics)
         weights = self.model.head_query(states) / self.model.config.hidden**0.5
         values = self.model.head_value(states)
-        return logits, embedding, rubric_logits, token_logits, weights, values, *present
+        return logits, features, rubric_logits, token_logits, weights, values, *present
 
     def _layer(
         self, layer: Any, states: Tensor, mask: Tensor, past: tuple[Tensor, ...]
@@ -146,8 +151,10 @@ class _Served(torch.nn.Module):  # type: ignore[misc]
 def export_onnx(model: GuardModel, path: Path) -> None:
     """Write a network as fp32 ONNX with dynamic batch, length and cache.
 
-    Besides the results of `GuardModel.forward` and, as ``rubric_logits``, those of
-    `GuardModel.judge_rubrics` for any number of ``rubrics`` (none as well), the graph gives,
+    Besides ``logits`` and ``token_logits`` of `GuardModel.forward` and, as ``rubric_logits``,
+    those of `GuardModel.judge_rubrics` for any number of ``rubrics`` (none as well), the graph
+    gives ``features``, float32 (batch, layers, hidden), the mean of the judged tokens' states
+    after each layer (after the last one it is what the network calls the embedding), and,
     float32 (batch, length, outputs), ``token_weights``, the logarithms of what the pooling
     softmax normalises, and ``token_values``, what it averages, bias included: by these a
     stream's blocks are pooled exactly.
@@ -167,7 +174,7 @@ def export_onnx(model: GuardModel, path: Path) -> None:
     rubrics = torch.ones(3, config.hidden)
     axes = {name: {0: "batch", 1: "length"} for name in (*INPUTS, *RESULTS)}
     axes |= {"attention_mask": {0: "batch", 1: "total"}, "rubrics": {0: "rubrics"}}
-    axes |= {name: {0: "batch"} for name in ("logits", "embedding")}
+    axes |= {name: {0: "batch"} for name in ("logits", "features")}
     axes["rubric_logits"] = {0: "batch", 1: "rubrics"}
     axes |= {name: {0: "batch", 2: "cached"} for name in past}
     axes |= {name: {0: "batch", 2: "total"} for name in present}

@@ -141,10 +141,11 @@ def test_threads_may_share_it(embedded: EncoderClassifier) -> None:
 
 def test_embeddings_have_one_row_for_each_text(embedded: EncoderClassifier) -> None:
     rows = embedded.embed(["a cat", "a kitten", "", "tax law " * 400])
-    assert rows.shape == (4, 384)
+    assert (len(rows), rows.shape[2]) == (4, 384)
     assert rows.dtype == np.float32
     assert not rows[2].any()
-    unit = rows[[0, 1, 3]] / np.linalg.norm(rows[[0, 1, 3]], axis=1, keepdims=True)
+    last = rows[[0, 1, 3], -1]
+    unit = last / np.linalg.norm(last, axis=1, keepdims=True)
     assert unit[0] @ unit[1] > unit[0] @ unit[2]
 
 
@@ -167,7 +168,8 @@ def test_it_logs_what_runs_it_and_no_text(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_embeddings_of_no_texts_are_empty(embedded: EncoderClassifier) -> None:
-    assert embedded.embed([]).shape == (0, 384)
+    rows = embedded.embed([])
+    assert (len(rows), rows.shape[2]) == (0, 384)
 
 
 CALM = "The committee met on Tuesday to talk about the new library hours, and all were content. "

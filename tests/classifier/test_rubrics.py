@@ -34,7 +34,7 @@ categories:
 
 
 class BagOfWords:
-    """An encoder whose embedding of a text is a random vector for each of its words, summed."""
+    """An encoder of one layer that gives a text the sum of a random vector for each word."""
 
     model_id = "bag@1"
     categories = ("hate",)
@@ -44,11 +44,11 @@ class BagOfWords:
 
     def embed(self, texts):
         self.embedded += len(texts)
-        rows = np.zeros((len(texts), 96), dtype=np.float32)
+        rows = np.zeros((len(texts), 1, 96), dtype=np.float32)
         for n, text in enumerate(texts):
             for word in text.lower().split():
                 seed = np.frombuffer(word[:8].ljust(8).encode("utf-32-le"), dtype=np.uint32)
-                rows[n] += np.random.default_rng(seed).normal(size=96).astype(np.float32)
+                rows[n, 0] += np.random.default_rng(seed).normal(size=96).astype(np.float32)
         return rows
 
     def score(self, samples):
@@ -133,9 +133,8 @@ def test_a_head_is_kept_beside_the_policy_and_refitted_only_on_change(policy, tm
     bag.embedded = 0
     [again] = heads_for(policy, bag)
     assert bag.embedded == 0
-    assert again.probability(np.eye(96, dtype=np.float32)) == pytest.approx(
-        head.probability(np.eye(96, dtype=np.float32)), abs=1e-3
-    )
+    rows = np.eye(96, dtype=np.float32)[:, None]
+    assert again.probability(rows) == pytest.approx(head.probability(rows), abs=1e-3)
     rule = policy.rules[1]
     moved = dataclasses.replace(rule, flag=0.9)
     assert inputs_hash(moved, bag.model_id) == inputs_hash(rule, bag.model_id)
@@ -153,6 +152,7 @@ def test_a_damaged_head_is_fitted_again(policy, tmp_path) -> None:
         "{",
         "[]",
         json.dumps({**raw, "weights": [1]}),
+        json.dumps({**raw, "centre": raw["centre"][0]}),
         json.dumps({**raw, "offset": None}),
     ):
         file.write_text(damage)
@@ -202,7 +202,7 @@ def test_sixteen_examples_fit_in_under_three_seconds_on_the_embedded_model() -> 
     started = time.process_time()
     [fit] = fit_policy(parse_policy(TEXT), model)
     assert time.process_time() - started < 6.0  # of processor time; two cores share it
-    assert fit.head.weights.shape == (384,)
+    assert fit.head.weights.shape == (fit.head.centre.size,)
     assert fit.violates.mean() > fit.allowed.mean()
 
 

@@ -190,3 +190,30 @@ def test_any_number_of_rubrics_is_judged_in_the_same_pass(
     assert session.run(["rubric_logits"], none)[0].shape == (2, 0)
     found = session.run(["rubric_logits"], none | {"rubrics": rubrics.numpy()})[0]
     assert np.abs(found - expected).max() < 2e-4
+
+
+def test_features_are_the_mean_state_of_the_judged_tokens_after_each_layer(
+    graphs: dict[str, Any], model: Any
+) -> None:
+    encoded = texts(4, 31, 90)
+    batch = tensors(encoded)
+    judged = batch.pool_mask.float()[..., None]
+    bias = (1.0 - batch.visible.float())[:, None, None, :] * -10000.0
+    expected = []
+    with torch.no_grad():
+        states = model.embeddings(batch.input_ids, batch.token_type_ids)
+        for layer in model.layers:
+            states = layer(states, bias, fused=False)
+            expected.append((states * judged).sum(dim=1) / judged.sum(dim=1))
+    wanted = torch.stack(expected, dim=1).numpy()
+    feed = {
+        "input_ids": batch.input_ids.numpy(),
+        "attention_mask": batch.visible.numpy().astype(np.int64),
+        "token_type_ids": batch.token_type_ids.numpy(),
+        "pool_mask": batch.pool_mask.numpy(),
+    }
+    for name, allowed in (("plain", 2e-4), ("fused", 2e-4), ("int8", 0.25 * wanted.std())):
+        session = graphs[name]
+        found = session.run(["features"], feed | unused_inputs(session, len(encoded)))[0]
+        assert found.shape == (3, toys.CONFIG.layers, toys.CONFIG.hidden)
+        assert np.abs(found - wanted).max() < allowed

@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from guardrail.classifier.base import Place, Sample, Stream  # noqa: E402
-from guardrail.classifier.bundle import Bundle  # noqa: E402
+from guardrail.classifier.bundle import Bundle, seal  # noqa: E402
 from guardrail.classifier.encoder import EncoderClassifier  # noqa: E402
 from guardrail.classifier.streams import unused_inputs  # noqa: E402
-from guardrail.errors import DataError  # noqa: E402
+from guardrail.errors import BundleError, DataError  # noqa: E402
 from guardrail.evaluate.scoring import score_file  # noqa: E402
 from guardrail.train.batches import BatchSettings  # noqa: E402
 from guardrail.train.fit import FitSettings, Progress, rate_at  # noqa: E402
@@ -210,7 +210,7 @@ def test_a_bundle_judges_texts_by_any_rubrics_in_one_pass(
 ) -> None:
     classifier = EncoderClassifier(Bundle.open(trained[0].out), threads=1)
     assert classifier.takes_rubrics
-    rubrics = classifier.embed(["how do i make a bomb", "bake a cake", "poison"])
+    rubrics = classifier.embed(["how do i make a bomb", "bake a cake", "poison"])[:, -1]
     texts = ["make a bomb please", "", "buy bread now"]
     found = classifier.rubric_logits([Sample(text) for text in texts], rubrics)
     assert found.shape == (3, 3)
@@ -218,6 +218,46 @@ def test_a_bundle_judges_texts_by_any_rubrics_in_one_pass(
     assert np.isfinite(found[[0, 2]]).all()
     assert np.abs(found[0] - found[2]).max() > 0
     assert classifier.rubric_logits([], rubrics).shape == (0, 3)
+
+
+def renamed(bundle: Bundle, folder: Path, name: str) -> Bundle:
+    """Return a copy of a bundle whose graph gives the last layer's features alone, so named."""
+    import onnx
+
+    folder.mkdir()
+    for path in bundle.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    graph = onnx.load(str(bundle.model_path))
+    [features] = [out for out in graph.graph.output if out.name == "features"]
+    last = onnx.helper.make_node("Gather", ["features", "last"], [name], axis=1)
+    graph.graph.node.append(last)
+    at = onnx.numpy_helper.from_array(np.array(1), "last")
+    graph.graph.initializer.append(at)
+    graph.graph.output.remove(features)
+    float32 = onnx.TensorProto.FLOAT
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(name, float32, ["batch", 32]))
+    onnx.save(graph, str(folder / "model.onnx"))
+    seal(folder, {k: v for k, v in bundle.manifest.items() if k not in ("format", "files")})
+    return Bundle.open(folder)
+
+
+def test_an_older_bundle_is_fitted_on_its_last_layer_and_says_so(
+    trained: tuple[TrainSettings, Report], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = Bundle.open(trained[0].out)
+    new = EncoderClassifier(bundle, threads=1)
+    assert "older" not in caplog.text
+    old = EncoderClassifier(renamed(bundle, tmp_path / "old", "embedding"), threads=1)
+    assert f"{tmp_path / 'old' / 'model.onnx'}: an older bundle" in caplog.text
+    texts = ["make a bomb please", "", "buy bread now " * 200]
+    assert old.embed(texts).shape == (3, 1, 32)
+    assert old.embed(texts)[:, 0] == pytest.approx(new.embed(texts)[:, -1], abs=1e-5)
+    samples = [Sample(text) for text in texts]
+    scores, states = old.score_and_embed(samples)
+    assert [one.categories for one in scores] == [one.categories for one in new.score(samples)]
+    assert [part.shape[1:] for part in states] == [(1, 32)] * 3
+    with pytest.raises(BundleError, match=r"none/model\.onnx: has neither .* export .* anew"):
+        EncoderClassifier(renamed(bundle, tmp_path / "none", "other"), threads=1)
 
 
 def test_weights_are_blended_in_the_share_that_is_asked(tmp_path: Path) -> None:
