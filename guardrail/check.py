@@ -44,6 +44,7 @@ from guardrail.decide import (
 )
 from guardrail.errors import CheckError
 from guardrail.escalate import Escalator
+from guardrail.judged import Judged
 from guardrail.policy import Policy
 from guardrail.types import Direction, Role, Scores, Segment, Verdict
 from guardrail.watch import CheckRecord, ShadowRecord, Watch
@@ -55,8 +56,7 @@ log = logging.getLogger(__name__)
 BATCH_S: Final = 0.25
 """What a batch should take: bounds how long a newcomer waits for the batch in progress."""
 MAX_TEXTS: Final = 1_024
-"""Most texts of one request that are judged apart: a forward pass for each of more than that
-would outlast any time-out, and a task for each would hold up the event loop."""
+"""Texts of one request that are judged apart: more would outlast any time-out."""
 WOKEN_AT_ONCE: Final = 4
 """Checks woken in one turn of the event loop; a batch of 35 at once held it for 30 ms."""
 
@@ -120,6 +120,7 @@ class Checker:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="guardrail-score")
         self._policies = PreparedPolicies(classifier, guards)
         self._escalator = Escalator(clock)
+        self._judged = Judged()
 
     async def __aenter__(self) -> Self:
         return self
@@ -249,7 +250,7 @@ class Checker:
             The worst verdict; one with outcome ``skipped`` where nothing is in scope, and a
             failed check where it has more texts than `MAX_TEXTS`.
         """
-        scope = select(policy, segments)
+        scope = self._judged.unseen(policy, select(policy, segments))
         model, way = self.classifier.model_id, Direction.INPUT
         if watch is not None:
             watch.skipped(scope.skipped)
@@ -267,6 +268,7 @@ class Checker:
         checks = [self.check(policy, way, sample, watch=watch) for sample in samples]
         # One text, the usual case, is spared a task of its own.
         verdicts = [await checks[0]] if len(checks) == 1 else await asyncio.gather(*checks)
+        self._judged.note(policy, samples, verdicts)
         return worst([*verdicts, *unchecked])
 
     async def _verdict(

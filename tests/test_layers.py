@@ -22,6 +22,7 @@ RANKS = {
     "classifier": 2,
     "decide": 2,
     "redact": 3,
+    "judged": 3,
     "stream": 3,
     "wire": 3,
     "check": 4,

@@ -234,10 +234,12 @@ def strings_at(value: object, name: str) -> list[str]:
     return own + [text for child in children for text in strings_at(child, name)]
 
 
-@pytest.mark.parametrize("key", list(WHOLES), ids=lambda k: f"{k[0]}-{k[1]}")
+JSON_TEXTS = [key for key in WHOLES if key != ("anthropic.messages", ChannelKind.TOOL_ARGUMENTS)]
+"""Where an answer has text; the arguments left out are an object."""
+
+
+@pytest.mark.parametrize("key", JSON_TEXTS, ids=lambda k: f"{k[0]}-{k[1]}")
 def test_json_in_whole_answers_stays_json(key) -> None:
-    if key == ("anthropic.messages", ChannelKind.TOOL_ARGUMENTS):
-        pytest.skip("its arguments are no text but an object")
     wire = WIRES[key[0]]
     redactor = Redactor(POLICY, Direction.OUTPUT)
     frame = wire.read_response(json.dumps(WHOLES[key](RAW)).encode())

@@ -68,6 +68,50 @@ def _luhn(shown: str) -> bool:
     return total % 10 == 0 and len(set(digits)) > 1
 
 
+_TWO_DIGITS: Final = re.compile("[0-9][ -]?[0-9]")
+_DIGITS_RUN: Final = r"\b[0-9](?:[ -]?[0-9]){12,}\b"
+_GROUP: Final = re.compile("[0-9]+")
+CARD_DIGITS: Final = range(13, 20)
+"""Digits of a card number as they are issued (ISO/IEC 7812-1 allows 8 to 19)."""
+_CARD_GROUPS: Final = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)})
+"""How cards show their numbers; beside these, in one piece."""
+_CARD_BEGINS: Final = re.compile("2[2-7]|3[0-9]|[456]")
+"""First digits of card networks, which years, the most frequent groups of four, are not."""
+
+
+def _cards(text: str, tries: int) -> Iterator[Place]:
+    """Find card numbers, also behind or before other numbers.
+
+    A run of digits that is a card in any grouping, or begins with one as far as 19 digits reach,
+    counts as before. Inside of a run only what is grouped like a card counts, since every tenth
+    number has a right check digit by chance.
+    """
+    if _TWO_DIGITS.search(text) is None:
+        return
+    for start, end in compile_pattern(_DIGITS_RUN).find(text, tries):
+        groups = [found.span() for found in _GROUP.finditer(text, start, end)]
+        for first, (begin, _) in enumerate(groups):
+            yield from _card_at(text, groups, first, begin)
+
+
+def _card_at(text: str, groups: list[Place], first: int, begin: int) -> Iterator[Place]:
+    """Find the longest card that begins with one of the groups of a run of digits."""
+    sizes: list[int] = []
+    ends: list[tuple[int, tuple[int, ...]]] = []
+    for at, end in groups[first : first + CARD_DIGITS[-1]]:
+        sizes.append(end - at)
+        if (total := sum(sizes)) > CARD_DIGITS[-1]:
+            break
+        if total in CARD_DIGITS:
+            ends.append((end, tuple(sizes)))
+    for longest, (end, shape) in enumerate(reversed(ends)):
+        grouped = (shape in _CARD_GROUPS or len(shape) == 1) and _CARD_BEGINS.match(text, begin)
+        leading = first == 0 and longest == 0 and text[begin] in "23456"
+        if (grouped or leading) and _luhn(text[begin:end]):
+            yield begin, end
+            return
+
+
 def _ipv4(shown: str) -> bool:
     try:
         ipaddress.IPv4Address(shown)
@@ -208,9 +252,7 @@ DETECTORS: Final[Mapping[Detector, Finder]] = MappingProxyType(
             hint="@",
         ),
         Detector.PHONE: _phone,
-        Detector.PAYMENT_CARD: _by_pattern(
-            r"\b[2-6][0-9](?:[ -]?[0-9]){11,17}\b", _luhn, hint="[0-9][ -]?[0-9]"
-        ),
+        Detector.PAYMENT_CARD: _cards,
         Detector.IBAN: _iban,
         Detector.US_SSN: _by_pattern(r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b", _ssn, hint="-[0-9]{2}-"),
         Detector.IP_ADDRESS: _by_pattern(r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", _ipv4),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -21,6 +22,11 @@ __all__ = ["BEGIN", "JsonPiece", "JsonState", "JsonText"]
 
 MAX_UNSURE_CHARS: Final = 256
 """Blanks after which a text that begins with a bracket is not waited for any longer."""
+
+_SCALAR, _STRING, _KEY = range(3)
+"""Kinds of tokens."""
+
+Edit = tuple[int, int, str]
 
 _BEGINS: Final = re.compile(r"\s*+(?:\{\s*+[\"}]|\[\s*+[\[{\"])")
 _MAY_BEGIN: Final = re.compile(r"\s*+(?:[\[{]\s*+)?\Z")
@@ -85,14 +91,6 @@ class JsonPiece:
         return text[1:-1] if self.quoted else text
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    start: int
-    end: int
-    quoted: bool
-    key: bool = False
-
-
 class JsonText:
     """A text that may be JSON, from some place on.
 
@@ -107,18 +105,19 @@ class JsonText:
     """
 
     def __init__(self, raw: str, state: JsonState = BEGIN, *, ended: bool = True) -> None:
-        self._marks: list[int] = []
-        self._states: list[JsonState] = []
-        self._tokens: list[_Token] = []
-        self._escapes: list[tuple[int, int, str]] = []
+        self._marks = array("q")
+        self._states = array("q")  # depth, doubled, and whether quoted; -1 where prose begins
+        self._starts = array("q")
+        self._ends = array("q")
+        self._kinds = bytearray()
         self.settled = len(raw)
         if state.form is Form.UNSURE:
             state = self._begun(raw, ended)
         self._state = state
         self._prose_at = 0 if state.form is not Form.JSON else len(raw)
+        self.plain = Mapped(raw)
         if state.form is Form.JSON:
-            self._read(raw, state, ended)
-        self.plain = Mapped(raw).edited(self._escapes)
+            self.plain = self.plain.edited(self._read(raw, state, ended))
 
     def _begun(self, raw: str, ended: bool) -> JsonState:
         if _BEGINS.match(raw):
@@ -128,49 +127,54 @@ class JsonText:
             return BEGIN
         return JsonState(Form.PROSE)
 
-    def _read(self, raw: str, state: JsonState, ended: bool) -> None:
+    def _read(self, raw: str, state: JsonState, ended: bool) -> Iterator[Edit]:
+        """Take note of the parts of a text; yield the escapes in it."""
         depth, at = state.depth, 0
         if state.quoted:
-            at = self._string(raw, 0, depth, ended)
+            at = yield from self._string(raw, 0, depth, ended)
         while (token := _TOKEN.search(raw, at)) is not None:
             at = token.end()
             if token[0] == '"':
-                self._mark(at, depth, quoted=True)
-                at = self._string(raw, at, depth, ended)
+                self._mark(at, 2 * depth + 1)
+                at = yield from self._string(raw, at, depth, ended)
             elif token[0] in "[{":
                 depth += 1
-                self._mark(at, depth)
+                self._mark(at, 2 * depth)
             elif token[0] in "]}":
                 depth -= 1
                 if depth <= 0:  # what follows is no part of it
                     self._prose_at = at
-                    self._marks.append(at)
-                    self._states.append(JsonState(Form.PROSE))
+                    self._mark(at, -1)
                     return
-                self._mark(at, depth)
+                self._mark(at, 2 * depth)
             else:
-                self._tokens.append(_Token(token.start(), at, quoted=False))
+                self._token(token.start(), at, _SCALAR)
                 if at == len(raw) and not ended:
                     self.settled = token.start()
 
-    def _mark(self, at: int, depth: int, *, quoted: bool = False) -> None:
+    def _mark(self, at: int, state: int) -> None:
         self._marks.append(at)
-        self._states.append(JsonState(Form.JSON, depth, quoted))
+        self._states.append(state)
 
-    def _string(self, raw: str, start: int, depth: int, ended: bool) -> int:
+    def _token(self, start: int, end: int, kind: int) -> None:
+        self._starts.append(start)
+        self._ends.append(end)
+        self._kinds.append(kind)
+
+    def _string(self, raw: str, start: int, depth: int, ended: bool) -> Generator[Edit, None, int]:
         """Read a string from its first character; return where what follows it begins."""
         body = _BODY.match(raw, start)
         end = body.end() if body else start
         closed = raw[end : end + 1] == '"'
         if not closed:
             end = len(raw)  # at most a single backslash more
-        self._tokens.append(_Token(start, end, True, bool(_COLON.match(raw, end))))
+        self._token(start, end, _KEY if _COLON.match(raw, end) else _STRING)
         last = start
-        for at, to, character in _unescaped(raw, start, end):
-            self._escapes.append((at, to, character))
-            last = to
+        for edit in _unescaped(raw, start, end):
+            yield edit
+            last = edit[1]
         if closed:
-            self._mark(end + 1, depth)
+            self._mark(end + 1, 2 * depth)
             return end + 1
         if not ended:
             partial = _PARTIAL.search(raw, last)
@@ -181,15 +185,16 @@ class JsonText:
 
     def boundary(self, at: int) -> int:
         """Return the first position from ``at`` on that does not cut an escape."""
-        number = bisect_right(self._escapes, at, key=lambda escape: escape[0]) - 1
-        if number >= 0 and self._escapes[number][0] < at < self._escapes[number][1]:
-            return self._escapes[number][1]
-        return at
+        return self.plain.clear(at)
 
     def state(self, at: int) -> JsonState:
         """Return where one stands at a position that `boundary` returned."""
         number = bisect_right(self._marks, at) - 1
-        return self._states[number] if number >= 0 else self._state
+        if number < 0:
+            return self._state
+        state = self._states[number]
+        form = Form.PROSE if state < 0 else Form.JSON
+        return JsonState(form, max(0, state // 2), form is Form.JSON and state % 2 == 1)
 
     def pieces(self, start: int, end: int) -> list[JsonPiece]:
         """Cut a place into what can be replaced in it.
@@ -202,23 +207,22 @@ class JsonText:
             The strings' parts, the numbers and the prose in it. Keys are left standing where it
             is about more than a key.
         """
-        first = bisect_right(self._tokens, start, key=lambda token: token.end)
-        after = bisect_left(self._tokens, end, key=lambda token: token.start)
-        tokens = self._tokens[first:after]
+        tokens = range(bisect_right(self._ends, start), bisect_left(self._starts, end))
         pieces = []
-        keys_alone = all(token.key for token in tokens) and end <= self._prose_at
-        for token in tokens:
-            if token.quoted and (keys_alone or not token.key):
-                pieces.append(JsonPiece(max(start, token.start), min(end, token.end), True))
-            elif not token.quoted:
-                pieces.append(JsonPiece(token.start, token.end, False))
+        keys_alone = all(self._kinds[n] == _KEY for n in tokens) and end <= self._prose_at
+        for number in tokens:
+            first, last, kind = self._starts[number], self._ends[number], self._kinds[number]
+            if kind == _SCALAR:
+                pieces.append(JsonPiece(first, last, False))
+            elif keys_alone or kind == _STRING:
+                pieces.append(JsonPiece(max(start, first), min(end, last), True))
         if end > self._prose_at:
             pieces.append(JsonPiece(max(start, self._prose_at), end, None))
         # Nothing but brackets and commas: what was found goes all the same.
         return pieces or [JsonPiece(start, end, None)]
 
 
-def _unescaped(raw: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+def _unescaped(raw: str, start: int, end: int) -> Iterator[Edit]:
     """Yield the escapes of a string and their characters; half a pair is U+FFFD."""
     for found in _ESCAPE.finditer(raw, start, end):
         high, low, unit, one = found.groups()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 
@@ -22,11 +23,12 @@ class Mapped:
     def __init__(self, text: str, source: Mapped | None = None) -> None:
         self.text = text
         self.source = source
-        # Edit n put the own characters [at, to) in place of the source's [start, end).
-        self._at: list[int] = []
-        self._to: list[int] = []
-        self._start: list[int] = []
-        self._end: list[int] = []
+        # Edit n put the own characters [at, to) in place of the source's [start, end). Hostile
+        # text is all edits, so they are kept small.
+        self._at = array("q")
+        self._to = array("q")
+        self._start = array("q")
+        self._end = array("q")
 
     def edited(self, edits: Iterable[tuple[int, int, str]]) -> Mapped:
         """Return this text with other texts in some of its places.
@@ -44,13 +46,18 @@ class Mapped:
             if self.text[start:end] == shown:
                 continue
             parts += (self.text[last:start], shown)
-            size += start - last
+            size += start - last + len(shown)
+            last = end
+            if len(shown) == end - start == 1:
+                continue  # stands where it stood
+            gap = made._at[-1] == made._to[-1] == size if made._at else False
+            if gap and not shown and made._end[-1] == start:
+                made._end[-1] = end
+                continue
             made._start.append(start)
             made._end.append(end)
-            made._at.append(size)
-            size += len(shown)
+            made._at.append(size - len(shown))
             made._to.append(size)
-            last = end
         if not parts:
             return self
         made.text = "".join((*parts, self.text[last:]))
@@ -76,6 +83,11 @@ class Mapped:
             beyond = start >= len(self.text)
             start = end = len(self.source.text) if beyond else self._whence(start)[0]
         return self.source.origin(start, end, root)
+
+    def clear(self, at: int) -> int:
+        """Return the first position of the source from ``at`` on that cuts no edit."""
+        number = bisect_right(self._start, at) - 1
+        return at if number < 0 or at == self._start[number] else max(at, self._end[number])
 
     def _whence(self, at: int) -> tuple[int, int]:
         number = bisect_right(self._at, at) - 1

@@ -195,7 +195,8 @@ def _hidden(text: str) -> Iterator[Edit]:
 # --- letters set apart, leetspeak, rot13 ---------------------------------------------------
 
 _APART: Final = re.compile(
-    rf"(?P<blanks>(?<!\S)(?:\S[ \t]{{1,3}}){{4,400}}\S(?!\S))|{SPACED.pattern}"
+    r"(?P<blanks>(?<![^\s\"'(\[<{])(?:\S[ \t]{1,3}){4,400}\S(?![^\s\"')\]>},;!?]))|"
+    + SPACED.pattern
 )
 # What is looked for first, since it is quick and ordinary text has none of it.
 _APART_HINT: Final = re.compile(r"[ \t.\-_*·]\S[ \t.\-_*·]{1,3}\S[ \t.\-_*·]")

@@ -220,7 +220,10 @@ SCHEMA: Final[dict[str, Any]] = {
             "input": _object(
                 {
                     "roles": _ROLES,
-                    "turns": _choice([t.value for t in Turns], "Latest turn only, or all."),
+                    "turns": _choice(
+                        [t.value for t in Turns],
+                        "The latest turn, those that did not pass here before, or all.",
+                    ),
                     "check": _choice(
                         [c.value for c in InputCheck],
                         "before: the upstream waits for the verdict. parallel: the answer does.",

@@ -55,6 +55,7 @@ class Turns(StrEnum):
     """How much of a conversation is checked on input."""
 
     LATEST = "latest_turn"
+    UNSEEN = "unseen"
     ALL = "all"
 
 

@@ -19,8 +19,8 @@ from guardrail.check import Checker
 from guardrail.classifier.attribution import attribution, pieces
 from guardrail.classifier.prepare import Prepared, kept_scores
 from guardrail.classifier.targets import Scored
-from guardrail.decide import decide
 from guardrail.errors import BundleError, SettingsError
+from guardrail.escalate import decide_now
 from guardrail.policy import Policy
 from guardrail.proxy.admin_input import (
     read_body,
@@ -213,19 +213,25 @@ class AdminApi:
     # --- the model -----------------------------------------------------------------------
 
     async def score(self, request: web.Request) -> web.Response:
-        """Return the probabilities of a text and what the policy in force makes of them."""
+        """Return the probabilities of a text and what the policy in force makes of them.
+
+        Bigger guards are asked as they are for traffic.
+        """
         sample = read_sample(await read_body(request))
         ready = await self._ready()
         async with self._scoring:
             [scores] = await asyncio.to_thread(ready.classifier.score, [sample])
         way = Direction.OUTPUT if sample.role is Role.ASSISTANT else Direction.INPUT
-        verdict = decide(ready.policy, way, sample.role, scores)
+        verdict = await asyncio.to_thread(decide_now, ready, way, sample, scores)
+        scores = verdict.scores
+        asked = [[e.category, e.guard, e.before, e.after, e.reason] for e in scores.escalations]
         evidence = [[e.category, e.kind, e.name, e.start, e.end] for e in scores.evidence]
         return web.json_response(
             {
                 "scores": {key: round(p, 5) for key, p in scores.categories.items()},
                 "tokens": scores.coverage.tokens,
                 "evidence": evidence,
+                "asked": asked,
                 **_verdict(verdict),
             }
         )

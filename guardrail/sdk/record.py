@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from guardrail.errors import SettingsError
+
 if TYPE_CHECKING:
     from guardrail.audit import AuditLog, AuditSettings, Trail
     from guardrail.policy import Policy
@@ -23,9 +25,17 @@ def open_log(audit: AuditLog | AuditSettings | str | None, policy: Policy) -> Au
         policy: What it must be able to keep.
 
     Raises:
-        SettingsError: It cannot be opened, or not keep texts as the policy says.
+        SettingsError: It cannot be opened, or not keep texts as the policy says; or there is none
+            and the policy requires one.
     """
     if audit is None:
+        if policy.audit.required:
+            raise SettingsError(
+                f"{policy.file or 'policy ' + policy.name}: 'audit.required' is true and no audit "
+                f"is configured; name one, Guardrail.load({policy.name!r}, "
+                "audit='sqlite:audit.sqlite3'), and hand that Guardrail on in place of the "
+                "policy's name, or take 'required' out of the policy"
+            )
         return None
     from guardrail.audit import AuditLog, AuditSettings, read_key
 

@@ -67,6 +67,10 @@ DISGUISED = {
     "tags": (f"a{TAGGED}z", f"a{TAGGED[:5]}[REDACTED:email]z"),
     "apart": ("the P r o j e c t   Z e b r a is", "the <names> is"),
     "mail apart": ("at b o b @ e x a m p l e . c o m ok", "at [REDACTED:email] ok"),
+    "mail apart in quotes": (
+        '{"to": "b o b @ e x a m p l e . c o m"}',
+        '{"to": "[REDACTED:email]"}',
+    ),
     "dashes": ("M-A-N-G-O!", "<names>!"),
     "leetspeak": ("my pr0j3ct z3bra", "my <names>"),
     "other digits": ("card ４１１１ １１１１ ١١١١ 1111", "card [REDACTED:payment_card]"),

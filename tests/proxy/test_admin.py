@@ -21,6 +21,7 @@ from guardrail.proxy import AdminSettings, admin
 from guardrail.proxy.admin import admin_site
 from guardrail.types import Action, Direction, Finding, Scores, Verdict
 from tests.audit.conftest import decision
+from tests.guard_server import guard_server, logprobs
 
 TOKEN = "a-token-of-enough-length"
 POLICY = parse_policy(
@@ -209,6 +210,35 @@ async def test_a_text_is_scored_and_explained_without_a_record(console: Console)
     await console.post("/api/explain", {**body, "category": "nothing"}, 400)
     await console.post("/api/score", {"text": "x" * 9_000}, 400)
     await console.post("/api/score", {"text": "x", "role": "king"}, 400)
+
+
+@pytest.mark.parametrize(("said", "action"), [(0.95, "block"), (0.1, "pass"), (None, "block")])
+async def test_the_playground_asks_the_guards_of_a_rule(marker, said, action) -> None:
+    def answer(_path, _body):
+        return (200, logprobs(said), {}) if said is not None else (500, {}, {})
+
+    with guard_server(answer) as server:
+        policy = parse_policy(
+            "version: 1\nname: g\nnormalise: false\n"
+            f"guards: {{big: {{kind: openai_logprobs, url: '{server.url}', model: m,"
+            " retries: 0}}\n"
+            "categories: {unsafe: {block: 0.6, escalate: {band: [0.5, 0.9], guard: big}}}"
+        )
+        proxy = InForce(policy, Checker(marker), None)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            admin_site(AdminSettings(0, TOKEN), proxy) as port,
+            aiohttp.ClientSession(headers=headers) as session,
+        ):
+            console = Console(f"http://127.0.0.1:{port}", session, None)
+            found = await console.post("/api/score", {"text": "MEH thing", "role": "user"})
+        await proxy.checker.close()
+    [[category, guard, before, after, reason]] = found["asked"]
+    assert (category, guard, before) == ("unsafe", "big", 0.7)
+    assert found["action"] == action
+    assert after == (pytest.approx(said) if said is not None else None)
+    assert bool(reason) == (said is None)
+    assert found["scores"]["unsafe"] == pytest.approx(before if said is None else said)
 
 
 async def test_state_says_what_is_in_force(console: Console) -> None:

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from guardrail import Guardrail, GuardrailBlocked
+from guardrail import Guardrail, GuardrailBlocked, guard
 from guardrail.audit import AuditLog, AuditSettings, Query, Store
 from guardrail.errors import SettingsError
 from guardrail.policy import parse_policy
@@ -88,3 +88,12 @@ def test_what_must_be_recorded_and_has_no_room_is_a_failed_check(marker, tmp_pat
     assert rail.check("fine").findings[0].reason == "audit"
     assert rail.check("fine", direction="output").blocked
     rail.audit.close()
+
+
+def test_a_policy_that_requires_an_audit_is_refused_without_one(marker) -> None:
+    policy = parse_policy(
+        "version: 1\nname: strictly\naudit: {required: true}\ncategories: {unsafe: {block: 0.9}}"
+    )
+    for make in (Guardrail, Guardrail.load, lambda p: guard(policy=p)):
+        with pytest.raises(SettingsError, match=r"audit\.required.*audit='sqlite:"):
+            make(policy)

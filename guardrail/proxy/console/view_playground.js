@@ -11,7 +11,7 @@ const ROLES = { user: "a user's request", assistant: "an assistant's answer", to
 export async function playground(main, state) {
   const rules = new Map(state.rules.map((rule) => [rule.category, { ...rule }]));
   const data = new Map();
-  let scores = null, chosen = state.rules.find((rule) => state.calibrated.includes(rule.category))?.category || state.rules[0]?.category;
+  let scores = null, asked = [], chosen = state.rules.find((rule) => state.calibrated.includes(rule.category))?.category || state.rules[0]?.category;
   const text = h("textarea", { id: "play-text", maxlength: 8000 });
   const prompt = h("input", { maxlength: 8000 });
   const role = h("select", {}, Object.entries(ROLES).map(([key, words]) => h("option", { value: key }, words)));
@@ -27,6 +27,7 @@ export async function playground(main, state) {
     try {
       const found = await post("/api/score", { text: text.value, role: role.value, prompt: prompt.value });
       scores = found.scores;
+      asked = found.asked;
       const likeliest = Object.keys(scores).filter((key) => rules.has(key)).sort((a, b) => margin(b) - margin(a))[0];
       if (likeliest) await choose(likeliest);
       drawResult();
@@ -67,7 +68,10 @@ export async function playground(main, state) {
         });
         return [h("button", { type: "button", "aria-pressed": String(rule.category === chosen), on: { click: () => choose(rule.category) } }, title(rule.category)),
           h("div", { class: "track" }, bar, ticks), h("output", {}, chance(p))];
-      })), marker.parts);
+      })),
+      asked.map(([key, guard, before, after, reason]) => h("p", { class: "quiet", "data-guard": guard },
+        `${title(key)}: ${chance(before)} lay in the band, so '${guard}' was asked: ${after === null ? `no answer (${reason})` : chance(after)}.`)),
+      marker.parts);
   }
 
   async function choose(category) {
@@ -121,7 +125,7 @@ export async function playground(main, state) {
   }
 
   fill(main, h("h1", {}, "Playground"),
-    h("p", { class: "quiet" }, "Nothing here is recorded, and nothing changes the policy in force."),
+    h("p", { class: "quiet" }, "Nothing here is recorded, and nothing changes the policy in force. Where a rule is unsure, its guard is asked as for traffic, and sees the text."),
     h("div", { class: "two" },
       h("div", { class: "stack" },
         h("form", { class: "card stack", on: { submit: score } },

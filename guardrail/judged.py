@@ -1,0 +1,83 @@
+"""Which texts of requests were judged before, so that earlier turns need no trust.
+
+A client sends the history of a conversation along, and can write into it what it likes: that an
+answer stands behind a turn does not say that the turn was ever judged. Here is remembered, by
+digest and within bounds, what passed. What is not remembered is judged, which is the safe side of
+forgetting. Knows neither models nor HTTP nor clocks; one event loop uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from guardrail.decide import Scope
+from guardrail.policy import Policy, Turns
+from guardrail.types import Outcome, Segment, Verdict
+
+__all__ = ["Judged"]
+
+MAX_TEXTS: Final = 65_536
+"""Digests that are remembered: about 10 MiB, and a thousand conversations of 64 turns."""
+
+
+class Judged:
+    """Digests of texts that passed, the last used last.
+
+    Args:
+        most: How many are remembered.
+    """
+
+    def __init__(self, most: int = MAX_TEXTS) -> None:
+        self._most = most
+        self._passed: OrderedDict[bytes, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._passed)
+
+    def unseen(self, policy: Policy, scope: Scope) -> Scope:
+        """Leave out earlier turns that passed before, where the policy says so.
+
+        Args:
+            policy: The policy in force.
+            scope: All texts in scope.
+        """
+        if policy.turns is not Turns.UNSEEN:
+            return scope
+        kept: list[Segment] = []
+        skipped = list(scope.skipped)
+        for sample in scope.samples:
+            key = _digest(policy, sample)
+            if sample.latest or key not in self._passed:
+                kept.append(sample)
+            else:
+                self._passed.move_to_end(key)
+                skipped.append(f"{sample.channel} of turn {sample.turn}: passed before")
+        return replace(scope, samples=tuple(kept), skipped=tuple(skipped))
+
+    def note(self, policy: Policy, samples: Sequence[Segment], verdicts: Sequence[Verdict]) -> None:
+        """Remember what passed; what was blocked, or not read to its end, is judged again.
+
+        Args:
+            policy: The policy in force.
+            samples: What was judged.
+            verdicts: The verdict on each.
+        """
+        if policy.turns is not Turns.UNSEEN:
+            return
+        for sample, verdict in zip(samples, verdicts, strict=True):
+            read = verdict.outcome in (Outcome.SCANNED, Outcome.SKIPPED)
+            if read and not verdict.blocked:
+                self._passed[_digest(policy, sample)] = None
+        while len(self._passed) > self._most:
+            self._passed.popitem(last=False)
+
+
+def _digest(policy: Policy, sample: Segment) -> bytes:
+    """Return what stands for a text; another policy, speaker or kind is another text."""
+    head = f"{policy.content_hash}\0{sample.role.value}\0{sample.channel.kind.value}\0"
+    text = f"{head}{sample.text}".encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=16).digest()
