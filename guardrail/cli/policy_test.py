@@ -146,6 +146,7 @@ def _print(policy: Policy, cases: Sequence[Case], mark: _Mark, quiet: bool) -> b
     from guardrail.cli.policy_suite import Outcome
 
     lines = _count(cases, mark)
+    click.secho(policy.identity, bold=True)
     _table(lines)
     closed = [case for case in cases if case.outcome is Outcome.CLOSED_GAP]
     for case in cases:
@@ -153,8 +154,8 @@ def _print(policy: Policy, cases: Sequence[Case], mark: _Mark, quiet: bool) -> b
             _show(case, mark.strict)
     met = sum(case.expected for case in cases)
     gaps = sum(case.outcome is Outcome.KNOWN_GAP for case in cases)
-    known = f", {gaps} known gaps" if gaps else ""
-    click.echo(f"{met} of {len(cases)} texts as expected{known}; policy {policy.identity}")
+    known = f", {gaps} known gap{'s' if gaps > 1 else ''}" if gaps else ""
+    click.echo(f"{met} of {len(cases)} texts as expected{known}")
     failed = [line.category for line in lines if not line.enough]
     if failed:
         click.secho(f"below the mark: {', '.join(failed)}", fg="red")

@@ -16,23 +16,19 @@ name: {name}
 tests: [t.jsonl]
 categories: {{rivals: {{flag: 0.5, words: [{word}]}}}}
 """
-FRUIT = """version: 1
-name: fruit
+SHOWN = """version: 1
+name: shown
 tests: [t.jsonl]
 categories:
-  fruit:
-    rubric: Asks for a recipe with fruit.
+  rivals:
     flag: 0.5
-    examples:
-      violates: [How do I make apple pie?, Give me a recipe for strawberry jam.,
-                 "Plum cake, how?", The bus to the airport leaves at nine.]
-      allowed: [How do I fix a flat tyre?, Where is the station?, A poem about the sea.]
-  rivals: {flag: 0.5, words: [acme]}
+    words: [acme]
+    examples: {violates: [Acme, The a-word], allowed: [Nothing]}
 """
 
 
 def row(text: str, violates: bool, **more: object) -> str:
-    return json.dumps({"text": text, "category": "rivals", "violates": violates, **more})
+    return json.dumps({"text": text, "category": "rivals", "violates": violates} | more)
 
 
 def passing(n: int) -> list[str]:
@@ -65,7 +61,7 @@ def test_a_known_gap_is_shown_and_counted_and_does_not_fail_the_run(run) -> None
     write(row("Acme is great", True), row("The a-word", True, known_gap="said in other words"))
     said = run("a.yaml")
     assert "known gap (said in other words); should be caught" in said
-    assert "1 of 2 texts as expected, 1 known gaps" in said
+    assert "1 of 2 texts as expected, 1 known gap" in said
     line = next(line.split() for line in said.splitlines() if line.startswith("rivals"))
     assert (line[1], line[-1]) == ("1/2", "1")  # a gap counts as missed
     write(row("The a-word", True))
@@ -143,23 +139,22 @@ def test_more_than_a_tenth_is_not_marked(run) -> None:
 
 
 def test_an_example_that_fails_gets_a_row_of_its_own_and_loses_it_again(run, tmp_path) -> None:
-    (tmp_path / "f.yaml").write_text(FRUIT)
-    odd = {"text": "The bus to the airport leaves at nine.", "category": "fruit", "violates": True}
-    known = {**odd, "text": "A pear tart, please, what is the recipe?"}
-    file = write(*(row(f"Acme {i}", True) for i in range(12)), json.dumps(known))
-    run("f.yaml", "--mark-gaps")
+    (tmp_path / "s.yaml").write_text(SHOWN)
+    file = write(*passing(12))
+    said = run("s.yaml", "--mark-gaps")
+    assert "t.jsonl" in said
+    assert "14 of 15 texts as expected, 1 known gap" in said
     added = json.loads(file.read_text().splitlines()[-1])
     assert added.pop("known_gap")
-    assert added == {**odd, "gap_in": ["fruit"]}
-    assert "19 of 20 texts as expected, 1 known gaps" in run("f.yaml", "--strict")  # counted once
-    mended = FRUIT.replace("rubric: Asks", "words: [bus to the airport]\n    rubric: Asks")
-    (tmp_path / "f.yaml").write_text(mended)
-    run("f.yaml", "--mark-gaps")
-    assert len(file.read_text().splitlines()) == 13
+    assert added == json.loads(row("The a-word", True, gap_in=["shown"]))
+    assert "14 of 15 texts as expected, 1 known gap" in run("s.yaml", "--strict")  # counted once
+    (tmp_path / "s.yaml").write_text(SHOWN.replace("[acme]", "[acme, a-word]"))
+    run("s.yaml", "--mark-gaps")
+    assert file.read_text().splitlines() == passing(12)
 
 
 def test_an_example_without_a_file_for_its_mark_is_named(run, tmp_path) -> None:
-    (tmp_path / "f.yaml").write_text(FRUIT)
-    write(*passing(12))
-    with pytest.raises(DataError, match="an example of 'fruit' fails and has no place"):
-        run("f.yaml", "--mark-gaps")
+    (tmp_path / "s.yaml").write_text(SHOWN)
+    write(*(row(f"text {n}", False, category=None) for n in range(12)))
+    with pytest.raises(DataError, match="an example of 'rivals' fails and has no place"):
+        run("s.yaml", "--mark-gaps")

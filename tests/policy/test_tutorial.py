@@ -37,7 +37,8 @@ def test_every_command_of_the_tutorial_does_what_it_says(folder) -> None:
     fitted = run("fit", "shop.yaml").output
     assert "8 violating and 8 allowed examples" in fitted
     data = ("--data", "held-back.jsonl")
-    tested = run("test", "shop.yaml", *data, "--recall", "0.4", "--false-alarms", "0.6")
+    assert "--recall 0.7 --false-alarms 0.3" in TEXT
+    tested = run("test", "shop.yaml", *data, "--recall", "0.7", "--false-alarms", "0.3")
     assert tested.exit_code == 0, tested.output
     explained = run("explain", "shop.yaml", "-d", "output", "I have refunded your order.").output
     assert "promises" in explained
