@@ -21,7 +21,7 @@ from guardrail.errors import DataError
 from guardrail.evaluate.report import Measured, as_json, measure, write_json
 from guardrail.evaluate.run import score_rows
 from guardrail.train.batches import Batcher, BatchSettings, encode_example
-from guardrail.train.build import MAX_TOKENS, NAME, build
+from guardrail.train.build import NAME, build
 from guardrail.train.card import card
 from guardrail.train.clean import read_doubtful
 from guardrail.train.corpus import (
@@ -55,8 +55,8 @@ _log = logging.getLogger(__name__)
 GAUGE_ROWS = 6000
 """Most rows of other sources that are measured, drawn evenly."""
 
-ROUNDING_ROWS, ROUNDING_LINES = 160, 40
-"""Texts that weights are rounded by: about 10,000 tokens, seven for each input of the widest."""
+ROUNDING_ROWS, ROUNDING_LINES, ROUNDING_TOKENS = 320, 240, 64
+"""Texts that weights are rounded by, and most tokens of each, so that long ones do not rule."""
 
 PACKAGED_BASE = "sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)"
 METRICS = "metrics.json"
@@ -216,7 +216,7 @@ def _texts(settings: TrainSettings, tokenizer: Path) -> list[Encoded]:
     for line in lines[:: -(-len(lines) // ROUNDING_LINES) or 1]:
         chosen += [corpus_example(line, *filled) for filled in expansions(line, 1)]
     pieces = Tokenizer.from_file(str(tokenizer))
-    return [encode_example(pieces, one, MAX_TOKENS) for one in chosen]
+    return [encode_example(pieces, one, ROUNDING_TOKENS) for one in chosen]
 
 
 def _gauge(bundle: Bundle, files: Sequence[Path]) -> list[Measured]:
