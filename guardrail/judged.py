@@ -59,7 +59,9 @@ class Judged:
         return replace(scope, samples=tuple(kept), skipped=tuple(skipped))
 
     def note(self, policy: Policy, samples: Sequence[Segment], verdicts: Sequence[Verdict]) -> None:
-        """Remember what passed; what was blocked, or not read to its end, is judged again.
+        """Remember what passed; the rest is judged again.
+
+        That is what was blocked, not read to its end, or not answered by a guard that was asked.
 
         Args:
             policy: The policy in force.
@@ -70,7 +72,8 @@ class Judged:
             return
         for sample, verdict in zip(samples, verdicts, strict=True):
             read = verdict.outcome in (Outcome.SCANNED, Outcome.SKIPPED)
-            if read and not verdict.blocked:
+            answered = all(asked.after is not None for asked in verdict.scores.escalations)
+            if read and answered and not verdict.blocked:
                 self._passed[_digest(policy, sample)] = None
         while len(self._passed) > self._most:
             self._passed.popitem(last=False)
@@ -79,5 +82,5 @@ class Judged:
 def _digest(policy: Policy, sample: Segment) -> bytes:
     """Return what stands for a text; another policy, speaker or kind is another text."""
     head = f"{policy.content_hash}\0{sample.role.value}\0{sample.channel.kind.value}\0"
-    text = f"{head}{sample.text}".encode("utf-8", "replace")
+    text = f"{head}{sample.text}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()

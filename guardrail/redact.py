@@ -76,7 +76,7 @@ class Redactor:
     def __init__(self, policy: Policy, direction: Direction) -> None:
         self._policy = policy
         self._direction = direction
-        self._finders: dict[tuple[Role, ChannelKind], MatchFinder | None] = {}
+        self._finders: dict[tuple[Role, ChannelKind | None], MatchFinder | None] = {}
         self.counts: Counter[str] = Counter()
 
     @staticmethod
@@ -84,8 +84,8 @@ class Redactor:
         """Return the redactor of a policy, or None where it redacts nothing this way."""
         return Redactor(policy, direction) if policy.redacts(direction) else None
 
-    def finder(self, role: Role, kind: ChannelKind) -> MatchFinder | None:
-        """Return what finds places in a speaker's texts of one kind, or None."""
+    def finder(self, role: Role, kind: ChannelKind | None) -> MatchFinder | None:
+        """Return what finds places in a speaker's texts of one kind, or of an unknown one."""
         key = (role, kind)
         if key not in self._finders:
             rules = rules_for(self._policy, self._direction, role, kind)
@@ -100,14 +100,18 @@ class Redactor:
         return self._finders[key]
 
     def text(
-        self, text: str, role: Role, kind: ChannelKind = ChannelKind.TEXT, count: bool = True
+        self,
+        text: str,
+        role: Role,
+        kind: ChannelKind | None = ChannelKind.TEXT,
+        count: bool = True,
     ) -> str:
         """Return a whole text, redacted.
 
         Args:
             text: The text.
             role: Who speaks.
-            kind: Kind of text.
+            kind: Kind of text; None where that is not known.
             count: Whether its places are counted.
         """
         finder = self.finder(role, kind)
@@ -186,8 +190,7 @@ class _ChannelText:
 
     def forget(self, position: int) -> None:
         """Drop places before a position that was released."""
-        while self.places and self.places[0].end <= position:
-            del self.places[0]
+        del self.places[: bisect_right(self.places, position, key=lambda place: place.end)]
 
 
 def _context_from(text: str, open_at: int, places: Sequence[Match]) -> int:
@@ -306,8 +309,11 @@ class StreamRedactor:
         return frame
 
     def _other(self, text: str) -> str:
-        """Redact a text of a frame that is not its news: most repeat what went before."""
-        return self._redactor.text(text, Role.ASSISTANT, ChannelKind.TEXT, False)
+        """Redact a text of a frame that is not its news: most repeat what went before.
+
+        Of which channel is not known, so that every rule looks at it.
+        """
+        return self._redactor.text(text, Role.ASSISTANT, None, False)
 
 
 def _shown(text: str, start: int, end: int, places: Sequence[Match], base: int) -> str:

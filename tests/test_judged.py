@@ -8,7 +8,16 @@ from guardrail.check import Checker
 from guardrail.decide import select
 from guardrail.judged import Judged
 from guardrail.policy import parse_policy
-from guardrail.types import Action, Direction, Outcome, Role, Segment, Verdict
+from guardrail.types import (
+    Action,
+    Direction,
+    Escalation,
+    Outcome,
+    Role,
+    Scores,
+    Segment,
+    Verdict,
+)
 from tests.test_check import HEAD
 
 UNSEEN = parse_policy(
@@ -55,6 +64,21 @@ async def test_what_passed_under_one_policy_is_judged_anew_under_another(marker)
     async with Checker(marker) as checker:
         assert not (await checker.check_input(UNSEEN, talk("MEH"))).blocked
         assert (await checker.check_input(other, talk("MEH", "well", "and"))).blocked
+
+
+def test_what_a_guard_did_not_answer_is_not_remembered() -> None:
+    asked = Escalation("unsafe", "big", 0.6, None, reason="timeout")
+    verdict = Verdict(Action.PASS, Direction.INPUT, scores=Scores(escalations=(asked,)))
+    judged = Judged()
+    judged.note(UNSEEN, select(UNSEEN, talk("a")).samples, [verdict])
+    assert len(judged) == 0
+
+
+def test_texts_that_differ_in_half_a_pair_only_are_two_texts() -> None:
+    judged = Judged()
+    judged.note(UNSEEN, select(UNSEEN, talk("a?")).samples, [Verdict(Action.PASS, Direction.INPUT)])
+    scope = judged.unseen(UNSEEN, select(UNSEEN, talk("a\ud800", "x", "new")))
+    assert [sample.text for sample in scope.samples] == ["a\ud800", "new"]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TRUNCATED])

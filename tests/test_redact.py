@@ -159,6 +159,18 @@ def test_no_split_lets_anything_through_on_the_wire(key) -> None:
 
 
 @KEYS
+def test_a_rule_for_one_kind_of_text_leaves_nothing_in_what_a_dialect_repeats(key) -> None:
+    policy = parse_policy(
+        "version: 1\nname: o\ncategories: {m: {detectors: [email], action: redact, "
+        f"channels: [{key[1].value}]}}}}"
+    )
+    said = json.dumps({"to": MAIL}) if key[1] is ChannelKind.TOOL_ARGUMENTS else TEXT
+    redactor = StreamRedactor(Redactor(policy, Direction.OUTPUT), edit_event)
+    out = [*redactor.feed(frames_of(key, [said[:20], said[20:]])), *redactor.flush()]
+    assert b"builder" not in b"".join(frame.raw for frame in out)
+
+
+@KEYS
 def test_frames_in_which_nothing_is_redacted_leave_as_they_came(key) -> None:
     sent = frames_of(key, ["Nothing in this ", "is personal, ", "not even the end."])
     redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit_event)

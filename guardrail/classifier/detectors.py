@@ -75,6 +75,8 @@ CARD_DIGITS: Final = range(13, 20)
 """Digits of a card number as they are issued (ISO/IEC 7812-1 allows 8 to 19)."""
 _CARD_GROUPS: Final = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)})
 """How cards show their numbers; beside these, in one piece."""
+_FIRST_GROUPS: Final = frozenset({4, *CARD_DIGITS})
+"""Digits that a card inside of a run may begin with: others need not be tried, one by one."""
 _CARD_BEGINS: Final = re.compile("2[2-7]|3[0-9]|[456]")
 """First digits of card networks, which years, the most frequent groups of four, are not."""
 
@@ -90,8 +92,9 @@ def _cards(text: str, tries: int) -> Iterator[Place]:
         return
     for start, end in compile_pattern(_DIGITS_RUN).find(text, tries):
         groups = [found.span() for found in _GROUP.finditer(text, start, end)]
-        for first, (begin, _) in enumerate(groups):
-            yield from _card_at(text, groups, first, begin)
+        for first, (begin, stop) in enumerate(groups):
+            if first == 0 or stop - begin in _FIRST_GROUPS:
+                yield from _card_at(text, groups, first, begin)
 
 
 def _card_at(text: str, groups: list[Place], first: int, begin: int) -> Iterator[Place]:

@@ -77,7 +77,8 @@ def read_labels(path: Path | str) -> list[Labelled]:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise DataError(f"{file}: larger than {MAX_BYTES:,} bytes; split it")
-        lines = file.read_text(encoding="utf-8").split("\n")
+        # Not as text, which ends lines at a lone CR, too: a line has one number for all who count.
+        lines = file.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:

@@ -111,7 +111,7 @@ def layers(base: Mapped, settled: int, *, ended: bool) -> Iterator[Layer]:
     turned = plain.translated(codecs.decode(plain.text, "rot13"))
     reads_so = _rot13_reader(plain.text, turned.text, end, ended=ended)
     yield Layer(turned, settled, detectors=False, confirm=reads_so)
-    yield from _payloads(plain, until(_encoded_from(plain.text, end)))
+    yield from _payloads(plain, until(end if ended else _encoded_from(plain.text, end)))
 
 
 def _base_of(view: Mapped, at: int, base: Mapped) -> int:
@@ -120,9 +120,9 @@ def _base_of(view: Mapped, at: int, base: Mapped) -> int:
     return view.origin(at, at + 1, base)[0]
 
 
-def _back(pattern: re.Pattern[str], text: str, end: int) -> int:
+def _back(pattern: re.Pattern[str], text: str, end: int, most: int = MAX_RUN_CHARS) -> int:
     """Return where what a pattern matches from the end of a text backwards begins."""
-    found = pattern.match(text[max(0, end - MAX_RUN_CHARS) : end][::-1])
+    found = pattern.match(text[max(0, end - most) : end][::-1])
     return end - (found.end() if found else 0)
 
 
@@ -130,7 +130,8 @@ def _back(pattern: re.Pattern[str], text: str, end: int) -> int:
 
 _SIGN: Final = re.compile(
     r"\\u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}"
-    r"|%[0-7][0-9A-Fa-f]|(?:%[89A-Fa-f][0-9A-Fa-f])+"
+    # One character of UTF-8 at a time, so that no more than it goes with a place, or is kept.
+    r"|%[0-7][0-9A-Fa-f]|%[C-Fc-f][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){1,3}|%[89A-Fa-f][0-9A-Fa-f]"
     # What has another plain form, or none; most letters of most scripts have not.
     "|[^\x00-\x7f\u00c0-\u012f\u0400-\u04ff\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]"
 )
@@ -241,7 +242,8 @@ def _rot13_reader(
     """Return what tells whether the words around a place make sense only when turned."""
 
     def reads_so(start: int, stop: int) -> bool | None:
-        first = max(text.rfind("\n", 0, start) + 1, start - ROT13_AROUND_CHARS)
+        first = max(0, start - ROT13_AROUND_CHARS)
+        first = max(first, text.rfind("\n", first, start) + 1)
         last = text.find("\n", stop, stop + ROT13_AROUND_CHARS)
         if last < 0:
             last = min(len(text), stop + ROT13_AROUND_CHARS)
@@ -262,7 +264,7 @@ def _rot13_reader(
 
 _BASE64_BACK: Final = re.compile(r"[A-Za-z0-9+/_=-]*")
 _TOKEN_BACK: Final = re.compile(r"[0-9A-Za-z\\]*")
-_HEX_TOKEN: Final = re.compile(r"(?:(?:0x|\\x)?[0-9A-Fa-f]{2})+")
+_HEX_TOKENS: Final = re.compile(r"(?<![0-9A-Za-z\\])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,]?)++")
 _HEX_BEGUN: Final = re.compile(r"(?:(?:0x|\\x)?[0-9A-Fa-f]{2})*(?:0x?|\\x?)?[0-9A-Fa-f]?")
 
 
@@ -314,18 +316,14 @@ def _readable(data: bytes) -> str | None:
 
 def _encoded_from(text: str, end: int) -> int:
     """Return where a run begins that may be a payload and may go on."""
-    return min(_back(_BASE64_BACK, text, end), _hex_from(text, end))
+    return min(_back(_BASE64_BACK, text, end, end), _hex_from(text, end))
 
 
 def _hex_from(text: str, end: int) -> int:
-    at = begin = end
-    pattern = _HEX_BEGUN
-    while end - at < MAX_RUN_CHARS:
-        start = _back(_TOKEN_BACK, text, at)
-        if not pattern.fullmatch(text, start, at):
-            break
-        begin = start if start < at else begin
-        if text[start - 1 : start] not in (" ", ","):
-            break
-        at, pattern = start - 1, _HEX_TOKEN
+    begin = _back(_TOKEN_BACK, text, end, end)
+    if not _HEX_BEGUN.fullmatch(text, begin, end):
+        return end
+    for run in _HEX_TOKENS.finditer(text, 0, begin):
+        if run.end() == begin and text[begin - 1] in " ,":
+            return run.start()
     return begin

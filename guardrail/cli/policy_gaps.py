@@ -94,7 +94,7 @@ def mark(suites: Suites, model: str) -> list[Change]:
     """Bring the marks of test files up to date: what fails is marked, what passes is not.
 
     A reason in a person's words is kept for as long as the text fails. Marks for policies that
-    are not among those given are kept.
+    are not among those given are kept where `gap_in` names them.
 
     Args:
         suites: Policies with their judged texts.
@@ -104,7 +104,8 @@ def mark(suites: Suites, model: str) -> list[Change]:
         The files that change.
 
     Raises:
-        DataError: An example fails and no test file has texts of its category.
+        DataError: An example fails and no test file has texts of its category, or a file was
+            edited in between.
     """
     seen: dict[Path, dict[int, dict[str, Case]]] = {}
     added: dict[Path, dict[tuple[str | None, str], dict[str, Case]]] = {}
@@ -121,9 +122,11 @@ def mark(suites: Suites, model: str) -> list[Change]:
     for file in dict.fromkeys([*seen, *added]):
         before, lines = _read(file)
         by_line = seen.get(file, {})
+        _unchanged(file, lines, by_line)
         after = [_marked(line, by_line.get(n, {}), model) for n, line in enumerate(lines, 1)]
         kept = [line for line in after if line is not None]
-        new = [_new_row(cases, model) for cases in added.get(file, {}).values()]
+        end = "\r" if lines[0].endswith("\r") else ""
+        new = [_new_row(cases, model) + end for cases in added.get(file, {}).values()]
         while new and kept and not kept[-1].strip():
             kept.pop()
         text = "\n".join([*kept, *new, ""] if new else kept)
@@ -149,6 +152,17 @@ def _read(file: Path) -> tuple[str, list[str]]:
     return text, text.split("\n")
 
 
+def _unchanged(file: Path, lines: Sequence[str], by_line: Mapping[int, Mapping[str, Case]]) -> None:
+    """Refuse to mark a file that was edited while its texts were judged, which takes a while."""
+    for number, cases in by_line.items():
+        try:
+            same = json.loads(lines[number - 1])["text"] == next(iter(cases.values())).row.text
+        except (IndexError, KeyError, TypeError, ValueError):
+            same = False
+        if not same:
+            raise DataError(f"{file}:{number}: changed while it was judged; run it again")
+
+
 def _marked(line: str, cases: Mapping[str, Case], model: str) -> str | None:
     """Return a line with its mark brought up to date; None for one that was only a mark."""
     if not cases:
@@ -161,7 +175,8 @@ def _marked(line: str, cases: Mapping[str, Case], model: str) -> str | None:
         policies = sorted({*failed, *(name for name in row.gap_in if name not in cases)})
         if not policies:
             example = any(case.example for case in cases.values())
-            return None if example and row.known_gap is not None else _with(line, {})
+            ours = row.known_gap is not None and _GENERATED.match(row.known_gap)
+            return None if example and ours else _with(line, {})
     why = _why(next(iter(failed.values())), model) if failed else row.known_gap
     return _with(line, {"known_gap": why, **({"gap_in": policies} if policies else {})})
 

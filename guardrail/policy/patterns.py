@@ -19,6 +19,8 @@ MAX_MEMORY_BYTES: Final = 8 << 20
 
 _BEFORE: Final = r"(?:^|[^\pL\pN_])"
 _AFTER: Final = r"(?:$|[^\pL\pN_])"
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that begin no character."""
 
 
 class Matcher:
@@ -33,21 +35,30 @@ class Matcher:
 
     def find(self, text: str, limit: int) -> Iterator[tuple[int, int]]:
         """Yield the places of at most ``limit`` matches that are not empty, in order."""
-        start, found = 0, 0
-        while found < limit and start <= len(text):
-            match = self._compiled.search(text, start)
+        # As bytes, of which the engine makes no copy for each search: that would be quadratic.
+        # Half a pair, which a caller's string may have, is no character to it.
+        data = text.encode("utf-8", "surrogatepass")
+        start = found = told = chars = 0
+        while found < limit and start <= len(data):
+            match = self._compiled.search(data, start)
             if match is None:
                 return
             begin, end = match.span(1)
             if end > begin:
                 found += 1
-                yield begin, end
+                first = chars + _chars(data[told:begin])
+                told, chars = end, first + _chars(data[begin:end])
+                yield first, chars
             # From the end of the group, so that one separator serves two neighbouring words.
             start = max(end, start + 1)
 
     def matches_nothing(self) -> bool:
         """Whether the pattern is content with an empty text, and so matches every text."""
         return self._compiled.search("") is not None
+
+
+def _chars(data: bytes) -> int:
+    return len(data.translate(None, _CONTINUATION))
 
 
 @cache

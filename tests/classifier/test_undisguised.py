@@ -6,6 +6,7 @@ import base64
 import codecs
 import itertools
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ name: r
 categories:
   personal: {detectors: [email, payment_card, us_ssn], action: redact}
   names:
-    words: [Project Zebra, mango]
+    words: [Project Zebra, mango, манго]
     patterns: ['sk-[a-z0-9]{8,}']
     action: redact
     placeholder: "<{category}>"
@@ -59,6 +60,10 @@ DISGUISED = {
     "full-width": ("to ｂｏｂ＠ｅｘａｍｐｌｅ．ｃｏｍ now", "to [REDACTED:email] now"),
     "look-alikes": ("Рrоjесt Zеbrа it is", "<names> it is"),
     "percent": ("q=bob%40example.com&x=1", "q=[REDACTED:email]&x=1"),
+    "percent, one word of a run": (
+        quote("это—манго—или"),
+        quote("это—") + "<names>" + quote("—или"),
+    ),
     "escapes": (r"a bob\u0040example.com b", "a [REDACTED:email] b"),
     "base64": (f"see {b64(MAIL)} end", "see [REDACTED:email] end"),
     "base64 in a sentence": (f"see {b64('write to ' + MAIL)}.", "see [REDACTED:email]."),
@@ -90,6 +95,20 @@ def test_a_disguised_place_is_taken_out_and_nothing_else(name) -> None:
     assert streamed(list(text)) == clean
     for at in range(0, len(text), 3):
         assert streamed([text[:at], text[at:]]) == clean
+
+
+@pytest.mark.parametrize("encode", [b64, lambda t: t.encode().hex(), lambda t: t.encode().hex(" ")])
+@pytest.mark.parametrize("step", [37, 53])
+def test_a_long_payload_is_held_to_its_end(encode, step) -> None:
+    text = f"see {encode('and so it goes on. ' * 120 + MAIL + ' or not')} end"
+    pieces = [text[at : at + step] for at in range(0, len(text), step)]
+    assert streamed(pieces) == whole(text) == "see [REDACTED:email] end"
+
+
+def test_half_a_pair_harms_nothing_beside_it() -> None:
+    text = f"\ud83d {MAIL} \ude00\ud83d\ude00"
+    assert whole(text) == text.replace(MAIL, "[REDACTED:email]")
+    assert streamed(list(text)) == whole(text)
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,34 @@ def test_an_example_without_a_file_for_its_mark_is_named(run, tmp_path) -> None:
     write(*(row(f"text {n}", False, category=None) for n in range(12)))
     with pytest.raises(DataError, match="an example of 'rivals' fails and has no place"):
         run("s.yaml", "--mark-gaps")
+
+
+def test_a_row_of_the_authors_own_that_is_an_example_is_kept(run, tmp_path) -> None:
+    (tmp_path / "s.yaml").write_text(SHOWN.replace("[acme]", "[acme, a-word]"))
+    file = write(*passing(12), row("The a-word", True, known_gap="only hinted at"))
+    run("s.yaml", "--mark-gaps")
+    assert file.read_text().splitlines()[12] == row("The a-word", True)
+
+
+def test_a_new_line_ends_as_the_others_do(run, tmp_path) -> None:
+    (tmp_path / "s.yaml").write_text(SHOWN)
+    file = Path("t.jsonl")
+    file.write_bytes("\r\n".join([*passing(12), ""]).encode())
+    run("s.yaml", "--mark-gaps")
+    assert file.read_bytes().count(b"\r\n") == file.read_bytes().count(b"\n") == 13
+
+
+def test_a_file_that_was_edited_in_between_is_not_marked(run, monkeypatch) -> None:
+    from guardrail.cli import policy_suite
+
+    file = write(row("The a-word", True), *passing(12))
+    judge = policy_suite.judge
+
+    def slow(*arguments):
+        yield from judge(*arguments)
+        write(*passing(1), row("The a-word", True), *passing(12))
+
+    monkeypatch.setattr(policy_suite, "judge", slow)
+    with pytest.raises(DataError, match=r"t\.jsonl:1: changed while it was judged"):
+        run("a.yaml", "--mark-gaps")
+    assert "known_gap" not in file.read_text()

@@ -45,3 +45,18 @@ def test_matches_are_bounded_and_an_empty_match_does_not_loop() -> None:
 def test_a_group_of_the_author_s_does_not_change_what_is_reported() -> None:
     assert found(compile_pattern("a(b)c"), "xabcx") == ["abc"]
     assert found(compile_pattern("a|b"), "cb") == ["b"]
+
+
+def test_half_a_pair_is_one_character_that_nothing_matches() -> None:
+    text = "é😀 ab\ud800 ab \ude00манго ab"
+    places = list(compile_pattern("ab|манго").find(text, 9))
+    assert [text[a:b] for a, b in places] == ["ab", "ab", "манго", "ab"]
+
+
+def test_many_places_take_time_linear_in_their_number() -> None:
+    def seconds(places: int) -> float:
+        started = time.process_time()
+        assert len(list(compile_words(("ab",)).find("ab " * places, places))) == places
+        return time.process_time() - started
+
+    assert seconds(25_000) < 15 * max(seconds(5_000), 0.02)  # 25 times, were it quadratic
