@@ -251,7 +251,10 @@ class MatchFinder:
         if settled < len(base.text):
             settled -= _is_escaped(base.text, settled)
         raw = len(text) if settled >= len(base.text) else base.origin(settled, settled + 1)[0]
-        return Found(_written(joined, shaped), raw, shaped)
+        written = _written(joined, shaped)
+        # A number goes as a whole, its sign too, which is no part of the place.
+        within = (place.start for place in written if place.start < raw < place.end)
+        return Found(written, next(within, raw), shaped)
 
     def _behind(self, layer: Layer, base: Mapped) -> tuple[list[Match], int]:
         """Find places in a view, and up to where they are settled; both in the text itself."""

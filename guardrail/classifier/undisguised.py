@@ -8,7 +8,7 @@ looked for in a view are patterns, words and detectors, not a mood.
 
 The views are made of one another:
 
-    text ── plain ─┬─ tag characters      escapes, look-alikes, characters that do not show
+    text ── plain ─┬─ tag characters      escapes, characters that do not show, look-alikes
                    ├─ letters set apart
                    ├─ leetspeak           words and patterns only, as rot13
                    ├─ rot13
@@ -98,6 +98,8 @@ def layers(base: Mapped, settled: int, *, ended: bool) -> Iterator[Layer]:
         return settled if ended else min(settled, _base_of(plain, start, base))
 
     yield Layer(plain if plain is not base else None, settled)
+    if base is not bare is not plain:  # a word of look-alikes alone may be a word of its own script
+        yield Layer(bare, settled)
     if _TAGS.search(base.text):
         hidden_from = settled if ended else min(settled, _back(_TAGS_BACK, base.text, settled))
         yield Layer(base.edited(_hidden(base.text)), hidden_from, alone=True)

@@ -57,6 +57,7 @@ def streamed(pieces: list[str]) -> str:
 
 DISGUISED = {
     "zero-width": ("to b\u200bob@exam\u200bple.com now", "to [REDACTED:email] now"),
+    "zero-width in another script": ("это м\u200bанго да", "это <names> да"),
     "full-width": ("to ｂｏｂ＠ｅｘａｍｐｌｅ．ｃｏｍ now", "to [REDACTED:email] now"),
     "look-alikes": ("Рrоjесt Zеbrа it is", "<names> it is"),
     "percent": ("q=bob%40example.com&x=1", "q=[REDACTED:email]&x=1"),
@@ -103,6 +104,14 @@ def test_a_long_payload_is_held_to_its_end(encode, step) -> None:
     text = f"see {encode('and so it goes on. ' * 120 + MAIL + ' or not')} end"
     pieces = [text[at : at + step] for at in range(0, len(text), step)]
     assert streamed(pieces) == whole(text) == "see [REDACTED:email] end"
+
+
+def test_a_number_is_not_let_go_in_parts() -> None:
+    # Patterns hold 128 characters, so that for one of the lengths their end is behind the sign.
+    for more in range(90, 150):
+        text = f'{{"a": [-4111111111111111, "{"z" * more}", 5]}}'
+        clean = text.replace("-4111111111111111", '"[REDACTED:payment_card]"')
+        assert streamed([text[:-6], text[-6:]]) == whole(text) == clean
 
 
 def test_half_a_pair_harms_nothing_beside_it() -> None:
