@@ -63,7 +63,7 @@ _STEPS_OF_BAR = 1000
 @click.option(
     "--init",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="checkpoint.pt of an earlier run, whose weights to begin with.",
+    help="checkpoint.pt or blended.pt of an earlier run, whose weights to begin with.",
 )
 @click.option(
     "--blend",

@@ -80,7 +80,8 @@ class TrainSettings:
         resume: Whether to go on from a checkpoint in ``work``.
         gauge: Labelled files of other sources, which nothing is fitted on: they are only
             measured, and tell how the model fares elsewhere.
-        init: Weights of an earlier run to begin with: its ``checkpoint.pt``.
+        init: Weights of an earlier run to begin with: its ``checkpoint.pt``, or ``blended.pt``,
+            which a run that began so leaves beside it.
         blend: Share of this run's weights in the result, the rest being those of ``init``: such
             means often do better on texts of other sources (Wortsman et al. 2022, WiSE-FT).
         doubtful: Rows that are not fitted on, as `guardrail.train.clean` lists them.
@@ -158,6 +159,8 @@ def train(
     model.to("cpu")
     if settings.init is not None:
         blend_weights(model, settings.init, settings.blend)
+        blended = {"average": model.state_dict(), "progress": asdict(progress)}
+        torch.save(blended, settings.work / "blended.pt")
     provenance = {
         "version": __version__,
         "training": provenance_of(settings, rows, lines, wrappers, progress),

@@ -182,6 +182,8 @@ def test_a_run_begins_with_the_weights_of_another(
     )
     again = next(m for m in train(settings).measured if m.slice == "overall")
     assert again.auprc.value > 0.85
+    third = dataclasses.replace(settings, init=settings.work / "blended.pt", work=tmp_path / "3")
+    assert train(third).progress.step == 1
 
 
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
