@@ -30,8 +30,8 @@ from guardrail.train.rows import INDEX
 
 LINES = read_corpus()
 WRAPPERS = read_wrappers()
-LEAST = 130
-"""Lines on each side of each key; the aim is 150."""
+LEAST = 150
+"""Lines on each side of each key."""
 
 
 def of(key: str) -> list[Line]:
