@@ -35,6 +35,8 @@ __all__ = ["EditFrame", "Redactor", "StreamRedactor", "Unredactable", "unredacta
 
 MAX_OPEN_CHARS: Final = 8_192
 """Longest open end: a private key is shorter. What is open beyond it goes as it stands."""
+MAX_WAITING_FRAMES: Final = 4 * MAX_OPEN_CHARS
+"""Frames that wait for an earlier one: a choice that stops within a word keeps the others back."""
 _GAP: Final = re.compile(r"\W")
 CONTEXT_CHARS: Final = 256
 """Text before the open end that patterns see, for what they ask of its surroundings."""
@@ -254,7 +256,7 @@ class StreamRedactor:
             Frames that may leave.
 
         Raises:
-            Unredactable: A place cannot be taken out of its frame.
+            Unredactable: A place cannot be taken out of its frame, or too many frames wait.
         """
         touched: dict[_ChannelText, None] = {}
         for frame in frames:
@@ -271,7 +273,10 @@ class StreamRedactor:
                     touched.pop(ended, None)
         for channel in touched:
             channel.settle(ended=False)
-        return list(self._leaving())
+        leaving = list(self._leaving())
+        if len(self._waiting) > MAX_WAITING_FRAMES:
+            raise Unredactable
+        return leaving
 
     def flush(self) -> list[Frame]:
         """Take in the end of the answer; return the frames that are left.

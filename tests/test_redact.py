@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardrail.policy import parse_policy
-from guardrail.redact import MAX_OPEN_CHARS, Redactor, StreamRedactor, Unredactable, unredactable
+from guardrail.redact import (
+    MAX_OPEN_CHARS,
+    MAX_WAITING_FRAMES,
+    Redactor,
+    StreamRedactor,
+    Unredactable,
+    unredactable,
+)
 from guardrail.types import Channel, ChannelKind, Direction, Frame, Role, Span
 from guardrail.wire import WIRES
 from guardrail.wire.rewrite import edit_body, edit_event
@@ -303,6 +310,16 @@ def test_what_cannot_be_taken_out_of_its_place_is_blocked() -> None:
     verdict = unredactable(POLICY, Direction.OUTPUT)
     assert verdict.blocked
     assert {finding.reason for finding in verdict.findings} == {"unredactable"}
+
+
+def test_a_choice_that_stops_within_a_word_keeps_others_back_within_bounds() -> None:
+    redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), text_edit)
+    idle, busy = Channel(0), Channel(1)
+    assert redactor.feed([Frame(b"", (Span(idle, "sk-abc"),))]) == []
+    many = [Frame(b"", (Span(busy, "word "),))] * (MAX_WAITING_FRAMES - 1)
+    assert redactor.feed(many) == []
+    with pytest.raises(Unredactable):
+        redactor.feed(many[:1])
 
 
 def test_a_policy_that_redacts_nothing_this_way_has_no_redactor() -> None:
