@@ -10,23 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from guardrail.errors import WireError
-from guardrail.types import ChannelKind, Frame, Role
-from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
-from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import optional, parse_object, strict_keys
-from guardrail.wire.openai_chat_stream import ChatStream, read_choices
-from guardrail.wire.openai_common import (
-    CHOICE_LIMIT,
-    ENVELOPE,
-    HARMLESS,
-    OpenAIErrors,
-    json_reply,
-    kept,
-    model_of,
-    read_parts,
-    refusal_error,
-    stream_reply,
-)
+from guardrail.types import ChannelKind, Role
+from guardrail.wire.base import Notice, WireRequest
+from guardrail.wire.channels import Reading
+from guardrail.wire.json import optional, strict_keys
+from guardrail.wire.openai_chat_stream import ChatStream
+from guardrail.wire.openai_choices import OpenAIChoices
+from guardrail.wire.openai_common import read_parts
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["OpenAIChat"]
@@ -57,61 +47,23 @@ _ROLES = {
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
-class OpenAIChat(OpenAIErrors):
+class OpenAIChat(OpenAIChoices):
     """``/v1/chat/completions``."""
 
     name = "openai.chat"
     paths = ("/v1/chat/completions",)
+    main_field = "messages"
+    object_name = "chat.completion"
+    stream = ChatStream
 
     def read_request(self, body: bytes) -> WireRequest:
         """Read a request body; see `Wire.read_request`."""
         return request_of(body, read_body(body, _FIELDS), _read)
 
-    def read_response(self, body: bytes) -> Frame:
-        """Read a whole answer; see `Wire.read_response`."""
-        payload = parse_object(body, what="answer", unique=False)
-        reading = Reading()
-        reading.check(payload, HARMLESS | {"choices"})
-        read_choices(payload, reading)
-        return whole_frame(body, reading, payload)
-
-    def open_stream(self, request: WireRequest) -> ChatStream:
-        """Return the decoder for a streamed answer."""
-        return ChatStream(request)
-
-    def input_refusal(self, request: WireRequest | None, notice: Notice) -> Reply:
-        """Return the answer to a refused request; see `Wire.input_refusal`."""
-        if notice.style is not RefusalStyle.MESSAGE_200:
-            return refusal_error(notice, "messages")
-        if request is not None and request.stream:
-            return stream_reply(ChatStream(request).refusal(notice))
-        return json_reply(_refused({}, 1, request, notice))
-
-    def output_refusal(self, request: WireRequest, body: bytes, notice: Notice) -> Reply:
-        """Return the answer in place of a refused one; see `Wire.output_refusal`."""
-        fields = kept(body, (*ENVELOPE, "usage", "choices"))
-        choices = fields.pop("choices", None)
-        count = len(choices) if isinstance(choices, list) else 1
-        return json_reply(_refused(fields, min(max(count, 1), CHOICE_LIMIT), request, notice))
-
-
-def _refused(
-    fields: dict[str, Any], count: int, request: WireRequest | None, notice: Notice
-) -> dict[str, Any]:
-    message = {"role": "assistant", "content": notice.message, "refusal": None}
-    zero = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    return {
-        "id": f"chatcmpl-{notice.request_id}",
-        "object": "chat.completion",
-        "created": notice.created,
-        "model": model_of(request),
-        "usage": zero,
-        **fields,
-        "choices": [
-            {"index": i, "message": message, "logprobs": None, "finish_reason": "content_filter"}
-            for i in range(count)
-        ],
-    }
+    def refused_choice(self, notice: Notice) -> dict[str, Any]:
+        """Return a refused choice; see `OpenAIChoices`."""
+        message = {"role": "assistant", "content": notice.message, "refusal": None}
+        return {"message": message, "logprobs": None}
 
 
 def _read(payload: dict[str, Any], out: SegmentList) -> None:

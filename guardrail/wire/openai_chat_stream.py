@@ -23,7 +23,7 @@ from guardrail.wire.openai_common import (
 from guardrail.wire.sse import write_event
 from guardrail.wire.stream import DONE, SseStream, object_at
 
-__all__ = ["ChatStream", "SentChoice", "choices_of", "read_choices"]
+__all__ = ["ChatStream", "SentChoice", "choices_of"]
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _SIDE_REASONING = ("reasoning_details", "thinking_blocks")
@@ -59,7 +59,7 @@ def choices_of(payload: Mapping[str, Any], reading: Reading) -> list[tuple[int, 
     return found
 
 
-def read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:
+def _read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:
     """Read the choices of an answer or chunk.
 
     Args:
@@ -180,9 +180,10 @@ class ChatStream(SseStream):
         self._finished: list[int] = []
         self._ended: set[int] = set()
 
-    def read_choices(self, payload: Mapping[str, Any], reading: Reading) -> list[int]:
+    @staticmethod
+    def read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:
         """Read the choices of a chunk; return those that have finished."""
-        return read_choices(payload, reading)
+        return _read_choices(payload, reading)
 
     def said(self, index: int, message: str, sent: SentChoice | None) -> list[dict[str, Any]]:
         """Return the choices, one a chunk, that tell the client of a block.

@@ -9,23 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from guardrail.errors import WireError
-from guardrail.types import ChannelKind, Frame, Role
-from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
-from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import optional, parse_object
+from guardrail.types import ChannelKind, Role
+from guardrail.wire.base import Notice, WireRequest
+from guardrail.wire.channels import Reading
+from guardrail.wire.json import optional
 from guardrail.wire.openai_chat_stream import ChatStream, SentChoice, choices_of
-from guardrail.wire.openai_common import (
-    CHOICE_LIMIT,
-    ENVELOPE,
-    HARMLESS,
-    OpenAIErrors,
-    json_reply,
-    kept,
-    model_of,
-    read_logprobs,
-    refusal_error,
-    stream_reply,
-)
+from guardrail.wire.openai_choices import OpenAIChoices
+from guardrail.wire.openai_common import read_logprobs
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["CompletionStream", "OpenAICompletions", "read_texts"]
@@ -35,7 +25,6 @@ _SETTINGS = _FIELDS | {
     "best_of", "echo", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n",
     "presence_penalty", "seed", "stop", "stream_options", "temperature", "top_p", "user",
 }  # fmt: skip
-_ANSWER = HARMLESS | {"choices"}
 _CHOICE = frozenset(
     {"index", "text", "reasoning_content", "reasoning", "finish_reason", "stop_reason", "logprobs",
      "content_filter_results", "token_ids", "prompt_token_ids"}
@@ -50,7 +39,8 @@ class CompletionStream(ChatStream):
 
     __slots__ = ()
 
-    def read_choices(self, payload: Mapping[str, Any], reading: Reading) -> list[int]:
+    @staticmethod
+    def read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:
         """Read the choices of a chunk; return those that have finished."""
         return _read_choices(payload, reading)
 
@@ -69,57 +59,22 @@ class CompletionStream(ChatStream):
         return {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
 
 
-class OpenAICompletions(OpenAIErrors):
+class OpenAICompletions(OpenAIChoices):
     """``/v1/completions``."""
 
     name = "openai.completions"
     paths = ("/v1/completions",)
+    main_field = "prompt"
+    object_name = "text_completion"
+    stream = CompletionStream
 
     def read_request(self, body: bytes) -> WireRequest:
         """Read a request body; see `Wire.read_request`."""
         return request_of(body, read_body(body, _FIELDS), _read)
 
-    def read_response(self, body: bytes) -> Frame:
-        """Read a whole answer; see `Wire.read_response`."""
-        payload = parse_object(body, what="answer", unique=False)
-        reading = Reading()
-        reading.check(payload, _ANSWER)
-        _read_choices(payload, reading)
-        return whole_frame(body, reading, payload)
-
-    def open_stream(self, request: WireRequest) -> CompletionStream:
-        """Return the decoder for a streamed answer."""
-        return CompletionStream(request)
-
-    def input_refusal(self, request: WireRequest | None, notice: Notice) -> Reply:
-        """Return the answer to a refused request; see `Wire.input_refusal`."""
-        if notice.style is not RefusalStyle.MESSAGE_200:
-            return refusal_error(notice, "prompt")
-        if request is not None and request.stream:
-            return stream_reply(CompletionStream(request).refusal(notice))
-        return json_reply(_refused({}, 1, request, notice))
-
-    def output_refusal(self, request: WireRequest, body: bytes, notice: Notice) -> Reply:
-        """Return the answer in place of a refused one; see `Wire.output_refusal`."""
-        fields = kept(body, (*ENVELOPE, "usage", "choices"))
-        choices = fields.pop("choices", None)
-        count = len(choices) if isinstance(choices, list) else 1
-        return json_reply(_refused(fields, min(max(count, 1), CHOICE_LIMIT), request, notice))
-
-
-def _refused(
-    fields: dict[str, Any], count: int, request: WireRequest | None, notice: Notice
-) -> dict[str, Any]:
-    choice = {"text": notice.message, "logprobs": None, "finish_reason": "content_filter"}
-    return {
-        "id": f"cmpl-{notice.request_id}",
-        "object": "text_completion",
-        "created": notice.created,
-        "model": model_of(request),
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-        **fields,
-        "choices": [{"index": index, **choice} for index in range(count)],
-    }
+    def refused_choice(self, notice: Notice) -> dict[str, Any]:
+        """Return a refused choice; see `OpenAIChoices`."""
+        return {"text": notice.message, "logprobs": None}
 
 
 def _read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:

@@ -110,7 +110,10 @@ async def test_an_exception_of_the_call_ends_the_check(rail: Guardrail, gated: G
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_cancelling_the_caller_cancels_the_call_and_the_check(rail: Guardrail) -> None:
+@pytest.mark.parametrize("text", ["hi", "BAD"])
+async def test_cancelling_the_caller_cancels_the_call_and_the_check(
+    rail: Guardrail, text: str
+) -> None:
     started, stopped = asyncio.Event(), asyncio.Event()
 
     @guard(policy=rail)
@@ -122,7 +125,7 @@ async def test_cancelling_the_caller_cancels_the_call_and_the_check(rail: Guardr
             stopped.set()
         return ""
 
-    task = asyncio.create_task(chat("BAD"))
+    task = asyncio.create_task(chat(text))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
