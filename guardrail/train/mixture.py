@@ -46,13 +46,13 @@ EMPHASIS = {
 # next to nothing of, and that came out worst.
 KEY_EMPHASIS = {
     "intellectual_property": 1.8,
-    "self_harm": 1.8,
+    "self_harm": 2.2,
     "defamation": 1.8,
     "hate": 1.5,
     "harassment": 1.5,
-    "misinformation": 1.6,
+    "misinformation": 2.0,
     "indiscriminate_weapons": 1.4,
-    "prompt_injection": 1.6,
+    "prompt_injection": 2.0,
     "jailbreak": 1.2,
     "sexual_content": 1.4,
     "violence_graphic": 1.3,
@@ -87,7 +87,7 @@ class Shares:
     corpus: float = 0.36
     benign: float = 0.08
     wrapped: float = 0.09
-    injected: float = 0.05
+    injected: float = 0.08
 
 
 class _Cycle:
