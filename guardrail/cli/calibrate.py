@@ -57,7 +57,7 @@ __all__ = ["calibrate_command"]
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The calibration to write, for --calibration of serve, check and score.",
+    help="The calibration to write, for --calibration of serve, check, score and evaluate.",
 )
 @click.option(
     "--plot",
@@ -80,7 +80,7 @@ def calibrate_command(
     plot: Path | None,
     threads: int | None,
 ) -> None:
-    r"""Fit a calibration to labels of your own; a hundred will do.
+    """Fit a calibration to labels of your own; a hundred will do.
 
     What it brings is measured by cross-validation, on rows that it was not fitted on, with
     bootstrap intervals; what is saved is fitted on all rows, and belongs to this model only.

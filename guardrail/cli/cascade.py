@@ -78,7 +78,7 @@ def tune_command(
     limit: int | None,
     bundle: str | None,
 ) -> None:
-    r"""Find the band of one category that meets a target, and calibrate the guard.
+    """Find the band of one category that meets a target, and calibrate the guard.
 
     \b
     guardrail cascade tune -p mine.yaml --data labelled.jsonl --escalated 0.05 --out tuned.yaml

@@ -79,7 +79,7 @@ def evaluate_command(
     shots: int,
     threads: int | None,
 ) -> None:
-    r"""Measure a model on labelled texts: AUPRC, recall at 1% FPR, ECE and more for each slice.
+    """Measure a model on labelled texts: AUPRC, recall at 1% FPR, ECE and more for each slice.
 
     Reads rows of this project and the files of common public benchmarks as they are published.
 

@@ -153,7 +153,7 @@ def judge_command(
     as_json: bool,
     **how: Any,
 ) -> None:
-    r"""Judge one TEXT, or a file of them, by rubrics: how likely is it that it matches each?
+    """Judge one TEXT, or a file of them, by rubrics: how likely is it that it matches each?
 
     A language model is asked each rubric as a question and read by the probability of yes, in
     one forward pass. Of labelled or paired data a report says how right and how sure it is.

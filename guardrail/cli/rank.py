@@ -51,7 +51,7 @@ def rank_command(
     as_json: bool,
     **how: Any,
 ) -> None:
-    r"""Rank CANDIDATES, the best first, by the mean logit of their probabilities.
+    """Rank CANDIDATES, the best first, by the mean logit of their probabilities.
 
     A harmful rubric (safety, a category) counts against a candidate, a quality for it.
 

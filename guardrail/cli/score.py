@@ -49,7 +49,7 @@ def score_command(
     resume: bool,
     skip_bad: bool,
 ) -> None:
-    r"""Score every line of a JSONL file, with calibrated probabilities.
+    """Score every line of a JSONL file, with calibrated probabilities.
 
     Input lines are {"id", "text", "prompt"?, "role"?}; role is user, assistant, system, tool or
     text, and when left out it is assistant where a prompt is given, else text. Output lines are

@@ -102,7 +102,7 @@ def train_command(
     seed: int,
     threads: int | None,
 ) -> None:
-    r"""Train a bundle on labelled rows and the packaged contrast corpus.
+    """Train a bundle on labelled rows and the packaged contrast corpus.
 
     Needs the extra: pip install 'guardrail[train]'.
 

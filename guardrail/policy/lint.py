@@ -113,7 +113,7 @@ def _guards(policy: Policy) -> Iterator[Remark]:
 
 def _calibrated_as_it_comes(spec: GuardSpec) -> bool:
     """Whether a guard is a bundle, which brings its calibration."""
-    lm = spec.form or spec.model.startswith("hf:") or spec.model.endswith(".gguf")
+    lm = spec.form or spec.model.startswith(("hf:", "guard:")) or spec.model.endswith(".gguf")
     return spec.kind is GuardKind.LOCAL and not lm
 
 

@@ -25,7 +25,8 @@ _HOW = """\
 - Input: `[CLS] text [SEP]`, or `[CLS] prompt [SEP] answer [SEP]` with token type 1 for the
   answer. Windows of {max_tokens} tokens that overlap by {overlap}; the highest probability counts.
 - Outputs: one attention-pooled logit for each of {outputs} names, the mean token state
-  (`embedding`), and what each token adds to each logit (`token_logits`).
+  after each layer (`features`), what each token adds to each logit (`token_logits`), and a head
+  that judges any rubric (`rubric_logits`).
 - Training: masked binary cross-entropy on sources balanced by temperature, contrast twins,
   requests inside harmless and adversarial wrappers, orders to the model inside documents, spelling
   changes and crops; {block_share:.0%} of the batches with block-causal attention. {steps:,} steps,

@@ -118,3 +118,11 @@ def test_policy_validate_and_list_know_the_bundled_policies() -> None:
     assert "default" in runner.invoke(cli, ["policy", "list"]).output
     schema = runner.invoke(cli, ["policy", "schema"]).output
     assert json.loads(schema)["title"] == "guardrail policy"
+
+
+def test_examples_in_help_stand_as_they_were_written() -> None:
+    for name in COMMANDS:
+        result = CliRunner().invoke(cli, [name, "--help"])
+        assert result.exit_code == 0
+        assert "\\b" not in result.output
+        assert "\b" not in result.output

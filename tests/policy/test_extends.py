@@ -115,3 +115,13 @@ def test_merging_leaves_shared_anchors_alone(base) -> None:
     )
     policy = load_policy(child(base, "categories: {hate: {block: 0.9}}"))
     assert [rule.block for rule in policy.rules] == [0.9, 0.8]
+
+
+def test_data_protection_beside_another_policy_weakens_none_of_its_rules() -> None:
+    both = parse_policy("version: 1\nname: both\nextends: [default, data-protection]\n")
+    before = {rule.category: rule for rule in load_policy("default").rules}
+    after = {rule.category: rule for rule in both.rules}
+    assert {key: rule.block for key, rule in after.items() if key in before} == {
+        key: rule.block for key, rule in before.items()
+    }
+    assert all(after[key].action is before[key].action for key in before)

@@ -76,6 +76,7 @@ def test_a_mistake_is_named_with_its_line_and_the_fix(text: str, words: str) -> 
         (BIG + "categories: {hate: {block: 0.5}}", "no rule escalates to it"),
         (BIG + RULE, "not calibrated"),
         ("guards: {big: {kind: local, model: 'hf:some/model'}}\n" + RULE, "not calibrated"),
+        ("guards: {big: {kind: local, model: 'guard:shieldgemma=x'}}\n" + RULE, "not calibrated"),
         (BIG + RULE.replace("[0.3", "[0"), "begins at 0"),
         (BIG + RULE.replace("block: 0.6", "action: pass"), "changes nothing"),
         (
