@@ -86,10 +86,10 @@ class Injector:
 def _put(document: str, text: str, rng: Random) -> str:
     """Put a text at the start, at the end or at a break between sentences of a document."""
     joint = rng.choice(_JOINTS)
-    text += _CLOSINGS.get(joint, "")
     place = rng.random()
     if place < 0.2:
         return f"{text}\n\n{document}"
+    text += _CLOSINGS.get(joint, "")
     if place < 0.6:
         return document + joint + text
     breaks = [n for n, char in enumerate(document[:-1], 1) if char in ".!?\n"]

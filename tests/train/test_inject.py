@@ -65,5 +65,12 @@ def test_an_order_stands_at_the_start_in_the_middle_and_at_the_end() -> None:
     assert places == {(True, False), (False, False), (False, True)}
 
 
+def test_a_mark_is_closed_only_where_it_was_opened() -> None:
+    texts = [e.text for e in _drawn()]
+    for opening, closing in (("<!-- ", " -->"), (" (", ")"), ("| ", " |")):
+        assert all((opening in text) >= (closing in text) for text in texts)
+        assert any(closing in text for text in texts)
+
+
 def test_nothing_is_drawn_where_there_are_no_orders() -> None:
     assert not Injector([_document(HARMLESS)], LINES[1:]).ready
