@@ -113,10 +113,12 @@ class _Lane:
             answers = await loop.run_in_executor(
                 self._pool, self.guard.ask, samples, batch[0].categories
             )
+            # Before any is told: with one too few, nobody knows whose answer is whose.
+            answered = list(zip(batch, answers, strict=True))
         except Exception as error:  # noqa: BLE001  (goes to those who wait)
             _fail(batch, error)
             return
-        for question, answer in zip(batch, answers, strict=True):
+        for question, answer in answered:
             if not question.answer.done():
                 question.answer.set_result(answer)
 

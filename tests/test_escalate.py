@@ -13,7 +13,7 @@ import pytest
 
 from guardrail.check import PIECE_CHARS, Checker
 from guardrail.classifier.base import Sample
-from guardrail.classifier.cascade import Guards
+from guardrail.classifier.cascade import Guard, Guards
 from guardrail.classifier.prepare import PreparedPolicies
 from guardrail.errors import CheckError
 from guardrail.escalate import MAX_WAITING, decide_now
@@ -291,3 +291,17 @@ async def test_what_a_guard_s_endpoint_quotes_of_a_text_is_not_logged(marker, ca
     assert verdict.findings[0].reason == "guard_rejected"
     assert "SECRET" not in caplog.text
     assert "big" in caplog.text
+
+
+@pytest.mark.parametrize("whose", ["judge", "guard"])
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_guard_that_answers_too_little_or_too_much_has_failed_at_once(
+    marker, big, monkeypatch, whose, count
+) -> None:
+    asked = big if whose == "judge" else Guard
+    right = asked.ask
+    async with checker(marker, big) as one:
+        await asyncio.to_thread(one.adopt, CLOSED)
+        monkeypatch.setattr(asked, "ask", lambda *about: right(*about) * count)
+        verdict = await one.check(CLOSED, Direction.INPUT, segment("MEH"))
+    assert verdict.findings[0].reason == "guard_failure"

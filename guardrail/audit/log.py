@@ -108,7 +108,11 @@ class AuditLog:
             SettingsError: A key or a package is missing.
         """
         for one in (policy, *(selection.policy for selection in policy.selections)):
-            self.sealer.require(one.audit.text)
+            try:
+                self.sealer.require(one.audit.text)
+            except SettingsError as error:
+                place = one.file or f"policy {one.name}"
+                raise SettingsError(f"{place}: 'audit.text': {error}") from error
 
     # --- from the request path -----------------------------------------------------------
 

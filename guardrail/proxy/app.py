@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from guardrail.audit import AuditLog, Origin, Trail
 from guardrail.check import Checker
 from guardrail.classifier.base import Classifier
-from guardrail.errors import SettingsError, WireError
+from guardrail.errors import WireError
 from guardrail.policy import InputCheck, Policy
 from guardrail.proxy.admission import Admission, Overload, fails_closed
 from guardrail.proxy.answer import Answer
@@ -30,7 +30,7 @@ from guardrail.proxy.notices import Notices
 from guardrail.proxy.own import Own
 from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.redaction import header_of, redacted
-from guardrail.proxy.reload import Reloader
+from guardrail.proxy.reload import Reloader, admit_policy
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.tracing import NoTracing, Tracing
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
@@ -77,13 +77,7 @@ class Proxy:
         self.audit = (
             None if settings.audit is None else AuditLog(settings.audit, self.metrics.audit)
         )
-        if self.audit is not None:
-            self.audit.require(policy)
-        elif any(p.audit.required for p in (policy, *(s.policy for s in policy.selections))):
-            raise SettingsError(
-                f"policy {policy.name} has 'audit: {{required: true}}' and there is no audit; "
-                "name a database with --audit, or take it out of the policy"
-            )
+        admit_policy(policy, self.audit)
         self.checker = Checker(
             classifier,
             batch_s=settings.limits.batch_s,
@@ -102,7 +96,9 @@ class Proxy:
         self.reloader = Reloader(self, settings.reload_s)
         self.keys = None
         if settings.keys is not None:
-            self.keys = KeyRing(settings.keys, self.checker, self.metrics, settings.reload_s)
+            self.keys = KeyRing(
+                settings.keys, self.checker, self.metrics, self.audit, settings.reload_s
+            )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""

@@ -15,13 +15,13 @@ within seconds. A file that cannot be used leaves the last one in force.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
 import re
 import tomllib
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from typing import Any, Final
 from aiohttp import web
 from multidict import CIMultiDict
 
+from guardrail.audit import AuditLog
 from guardrail.check import Checker
 from guardrail.errors import GuardrailError, SettingsError
 from guardrail.policy import Policy, load_policy
@@ -36,7 +37,7 @@ from guardrail.proxy.choice import KEY_HEADERS
 from guardrail.proxy.http import respond
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.paths import route_of
-from guardrail.proxy.reload import Reloader
+from guardrail.proxy.reload import FileWatch, Reloader
 from guardrail.wire import WIRES, wire_for
 
 __all__ = ["HEADERS", "POLICY", "KeyEntry", "KeyRing", "read_keys"]
@@ -126,6 +127,7 @@ class _Held:
     policy: Policy
     checker: Checker
     metrics: Metrics
+    audit: AuditLog | None
 
 
 class KeyRing:
@@ -135,22 +137,29 @@ class KeyRing:
         file: The keys file.
         checker: Prepares the policies of keys.
         metrics: Counts who is turned away.
+        audit: Where decisions are recorded, which policies of keys may require.
         every_s: Seconds between looks at the file; 0 looks only when asked to.
 
     Raises:
         GuardrailError: The file, or a policy that it names, cannot be used.
     """
 
-    def __init__(self, file: Path, checker: Checker, metrics: Metrics, every_s: float) -> None:
+    def __init__(
+        self,
+        file: Path,
+        checker: Checker,
+        metrics: Metrics,
+        audit: AuditLog | None,
+        every_s: float,
+    ) -> None:
         self._file = file
         self._checker = checker
         self._metrics = metrics
+        self._audit = audit
         self._every_s = every_s
-        self._asked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._watch = FileWatch((str(file),), every_s, self._reload)
         self._held: dict[str, tuple[_Held, Reloader]] = {}
         self._entries = read_keys(file)
-        self._stamp = _stamp(file)
 
     async def start(self) -> None:
         """Prepare the policies, then watch the file.
@@ -159,20 +168,17 @@ class KeyRing:
             GuardrailError: A policy cannot be used.
         """
         await self._take(self._entries)
-        self._task = asyncio.get_running_loop().create_task(self._watch())
+        self._watch.start()
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._watch.close()
         for _, reloader in self._held.values():
             await reloader.close()
 
     def request(self) -> None:
         """Read the file and the policies of keys again now."""
-        self._asked.set()
+        self._watch.request()
         for _, reloader in self._held.values():
             reloader.request()
 
@@ -194,35 +200,27 @@ class KeyRing:
         """Put entries in force, once the policies of all are ready."""
         wanted = {entry.policy for entry in entries if entry.policy is not None}
         fresh: dict[str, tuple[_Held, Reloader]] = {}
-        for name in sorted(wanted - self._held.keys()):
-            policy = await asyncio.to_thread(load_policy, name)
-            held = _Held(policy, self._checker, self._metrics)
-            reloader = Reloader(held, self._every_s)
-            await reloader.start()
-            fresh[name] = (held, reloader)
+        async with AsyncExitStack() as stack:
+            for name in sorted(wanted - self._held.keys()):
+                policy = await asyncio.to_thread(load_policy, name)
+                held = _Held(policy, self._checker, self._metrics, self._audit)
+                reloader = Reloader(held, self._every_s)
+                await reloader.start()
+                stack.push_async_callback(reloader.close)
+                fresh[name] = (held, reloader)
+            stack.pop_all()
         self._entries = entries
         self._held |= fresh
         for name in self._held.keys() - wanted:
             await self._held.pop(name)[1].close()
 
-    async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s or None):
-                    await self._asked.wait()
-            asked = self._asked.is_set()
-            self._asked.clear()
-            stamp = _stamp(self._file)
-            if not asked and stamp == self._stamp:
-                continue
-            self._stamp = stamp
-            try:
-                await self._take(await asyncio.to_thread(read_keys, self._file))
-                log.warning("keys: %d in force", len(self._entries))
-            except GuardrailError as error:
-                log.warning("keys file refused, the last one stays in force: %s", error)
-            except Exception:  # a watcher that ends would keep keys that were taken out
-                log.exception("the keys file could not be read, the last one stays in force")
+    async def _reload(self) -> None:
+        try:
+            await self._take(await asyncio.to_thread(read_keys, self._file))
+        except GuardrailError as error:
+            log.warning("keys file refused, the last one stays in force: %s", error)
+        else:
+            log.warning("keys: %d in force", len(self._entries))
 
     @web.middleware
     async def middleware(
@@ -258,11 +256,3 @@ def _presented(request: web.Request) -> tuple[str, str]:
             return value, header
     bearer = request.headers.get("Authorization", "")
     return (bearer[7:].strip() if bearer[:7].lower() == "bearer " else ""), "authorization"
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        state = file.stat()
-    except OSError:
-        return -1, -1
-    return state.st_mtime_ns, state.st_size

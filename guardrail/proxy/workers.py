@@ -123,8 +123,6 @@ class Supervisor:
         settings = self._job.settings
         with _reserved(settings.host, settings.port) as port, _shared_counts(), self._signals():
             self._job = replace(self._job, settings=replace(settings, port=port))
-            for worker in self._workers:
-                self._start(worker)
             try:
                 while not self._stopping or self._in_time():
                     self._turn(port)
@@ -136,7 +134,10 @@ class Supervisor:
         return any(w.process for w in self._workers) and time.monotonic() < self._stop_by
 
     def _turn(self, port: int) -> None:
-        """Wait for the next thing to happen, and deal with it."""
+        """Start what is due, wait for the next thing to happen, and deal with it."""
+        for worker in self._workers:
+            if worker.process is None and not self._stopping and time.monotonic() >= worker.due:
+                self._start(worker)
         alive = [worker for worker in self._workers if worker.process is not None]
         watched: list[Any] = [w.process.sentinel for w in alive if w.process]
         watched += [worker.pipe for worker in alive if worker.pipe and not worker.ready]
@@ -150,18 +151,19 @@ class Supervisor:
         if not self._announced and all(worker.ready for worker in self._workers):
             self._announced = True
             self._started(port, self._model)
-        for worker in self._workers:
-            if worker.process is None and not self._stopping and time.monotonic() >= worker.due:
-                self._start(worker, again=True)
 
-    def _start(self, worker: _Worker, *, again: bool = False) -> None:
+    def _start(self, worker: _Worker) -> None:
         ours, theirs = self._context.Pipe()
-        worker.process = self._context.Process(
+        again = self._announced  # one that dies before that ends the start
+        process = self._context.Process(
             target=_work, args=(self._job, theirs, again), name="guardrail-worker"
         )
-        worker.process.start()
+        process.start()
         theirs.close()
-        worker.pipe, worker.ready, worker.born = ours, False, time.monotonic()
+        worker.process, worker.pipe = process, ours
+        worker.ready, worker.born = False, time.monotonic()
+        if self._stopping:  # a signal that came before it was known here has not reached it
+            process.terminate()
 
     def _bury(self, worker: _Worker) -> None:
         """Take note that a worker has ended; plan the next, later each time."""

@@ -10,9 +10,11 @@ from aiohttp import web
 
 from guardrail.audit import AuditSettings, Query, Store
 from guardrail.errors import SettingsError
+from guardrail.policy import load_policy, parse_policy
 from guardrail.proxy import Limits
 from tests.proxy.conftest import completion, stream_of
-from tests.proxy.test_keys import entry
+from tests.proxy.test_keys import ask, entry
+from tests.proxy.test_reload import identity, until, write
 
 PLAIN = (
     "version: 1\nname: t\nmessage: no way\naudit: {text: plain}\n"
@@ -245,3 +247,77 @@ async def test_a_question_of_litellm_that_cannot_be_recorded_is_a_failed_check(
 async def test_a_policy_that_must_be_recorded_does_not_start_without_an_audit(start) -> None:
     with pytest.raises(SettingsError, match="--audit"):
         await start(REQUIRED, audit=None)
+
+
+HASHED = PLAIN.replace("plain", "hash")
+FREE = "version: 1\nname: t\ncategories: {unsafe: {block: 0.8}}"
+
+
+async def told(caplog, text: str) -> None:
+    async with asyncio.timeout(10):
+        while text not in caplog.text:  # noqa: ASYNC110  (polls a log)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("policy", "recorded", "word"),
+    [
+        (REQUIRED, False, "p.yaml: 'audit.required'"),
+        (
+            f"{FREE}\nselect: [{{when: {{model: m}}, use: q.yaml}}]",
+            False,
+            "q.yaml: 'audit.required'",
+        ),
+        (HASHED, True, "p.yaml: 'audit.text'"),
+        (PLAIN.replace("plain", "encrypted"), True, "guardrail audit key"),
+    ],
+)
+async def test_a_policy_that_cannot_be_recorded_as_it_says_is_refused_while_running(
+    start, audit, tmp_path, caplog, policy, recorded, word
+) -> None:
+    file = tmp_path / "p.yaml"
+    write(tmp_path / "q.yaml", REQUIRED)
+    write(file, FREE)
+    bench = await start(load_policy(file), audit=audit if recorded else None, reload_s=0.02)
+    write(file, policy)
+    await told(caplog, word)
+    assert "stays in force" in caplog.text
+    assert await identity(bench) == parse_policy(FREE).identity
+    changed = FREE.replace("0.8", "0.85")
+    write(file, changed)
+    await until(bench, parse_policy(changed).identity)
+
+
+async def test_nor_does_it_start_as_one_that_another_selects(start, tmp_path) -> None:
+    write(tmp_path / "q.yaml", REQUIRED)
+    file = tmp_path / "p.yaml"
+    write(file, f"{FREE}\nselect: [{{when: {{model: m}}, use: q.yaml}}]")
+    with pytest.raises(SettingsError, match=r"q\.yaml.*--audit"):
+        await start(load_policy(file))
+
+
+@pytest.mark.parametrize(("policy", "recorded"), [(REQUIRED, False), (HASHED, True)])
+async def test_nor_as_the_policy_of_a_key(start, audit, tmp_path, policy, recorded) -> None:
+    write(tmp_path / "own.yaml", policy)
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry("a", "key-a", policy="own.yaml"))
+    with pytest.raises(SettingsError, match=r"own\.yaml: 'audit\."):
+        await start(keys=keys, audit=audit if recorded else None)
+
+
+async def test_a_key_s_policy_that_must_be_recorded_is_refused_while_running(
+    start, tmp_path, caplog
+) -> None:
+    own, keys = tmp_path / "own.yaml", tmp_path / "keys.toml"
+    write(own, FREE)
+    write(tmp_path / "other.yaml", REQUIRED)
+    keys.write_text(entry("a", "key-a", policy="own.yaml"))
+    bench = await start(keys=keys, reload_s=0.02)
+    bench.upstream.answers(completion("fine"))
+    write(own, REQUIRED)
+    await told(caplog, "own.yaml: 'audit.required'")
+    write(keys, entry("a", "key-a") + entry("b", "key-b", policy="other.yaml"))
+    await told(caplog, "keys file refused, the last one stays in force")
+    assert "other.yaml: 'audit.required'" in caplog.text
+    assert (await ask(bench, "key-a"))[0] == 200
+    assert (await ask(bench, "key-b"))[0] == 401

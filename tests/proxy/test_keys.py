@@ -9,7 +9,7 @@ import logging
 import pytest
 from yarl import URL
 
-from guardrail.errors import SettingsError
+from guardrail.errors import PolicyError, SettingsError
 from guardrail.policy import load_policy
 from guardrail.proxy.keys import read_keys
 
@@ -181,7 +181,7 @@ async def test_a_surprise_does_not_end_the_watch_over_keys(tmp_path, marker, mon
     line = '[[keys]]\nname = "{}"\nsha256 = "' + "0" * 64 + '"\n'
     file.write_text(line.format("one"))
     async with Checker(marker) as checker:
-        ring = module.KeyRing(file, checker, Metrics(), 0.02)
+        ring = module.KeyRing(file, checker, Metrics(), None, 0.02)
         await ring.start()
         right = module.read_keys
         asked = asyncio.Event()
@@ -200,3 +200,23 @@ async def test_a_surprise_does_not_end_the_watch_over_keys(tmp_path, marker, mon
             while ring._entries[0].name != "three":  # noqa: ASYNC110  (polls a file)
                 await asyncio.sleep(0.01)
         await ring.close()
+
+
+async def test_a_policy_that_cannot_be_used_leaves_no_watch_over_the_others_behind(
+    tmp_path, marker
+) -> None:
+    from guardrail.check import Checker
+    from guardrail.proxy.keys import KeyRing
+    from guardrail.proxy.metrics import Metrics
+
+    (tmp_path / "a.yaml").write_text(FLAG)
+    (tmp_path / "b.yaml").write_text("version: 1\nname: broken\ncategories: {unsaef: {flag: 0.5}}")
+    file = tmp_path / "keys.toml"
+    file.write_text(entry("a", "key-a", policy="a.yaml") + entry("b", "key-b", policy="b.yaml"))
+    before = asyncio.all_tasks()
+    async with Checker(marker) as checker:
+        ring = KeyRing(file, checker, Metrics(), None, 0.02)
+        for _ in range(2):
+            with pytest.raises(PolicyError, match="unsaef"):
+                await ring.start()
+            assert asyncio.all_tasks() == before

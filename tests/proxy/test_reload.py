@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from guardrail.check import Checker
 from guardrail.errors import PolicyError
 from guardrail.policy import load_policy, parse_policy
 
@@ -15,6 +16,7 @@ from .conftest import completion
 HEAD = "version: 1\nname: t\n"
 BLOCKS = HEAD + "categories: {unsafe: {block: 0.5}}"
 FLAGS = HEAD + "categories: {unsafe: {flag: 0.5}}"
+THIRD = HEAD + "categories: {unsafe: {flag: 0.25, block: 0.75}}"
 
 
 def write(path, text: str) -> None:
@@ -133,4 +135,56 @@ async def test_a_signal_reloads_at_once(start, tmp_path) -> None:
     await asyncio.sleep(0.1)
     assert await identity(bench) == parse_policy(BLOCKS).identity
     bench.reloader.request()
+    await until(bench, parse_policy(FLAGS).identity)
+
+
+def save_meanwhile(monkeypatch, path, text: str) -> None:
+    """Save a file once, while the next policy is being prepared."""
+    right = Checker.adopt
+    left = [text]
+
+    def adopt(checker, policy):
+        if left:
+            write(path, left.pop())
+        return right(checker, policy)
+
+    monkeypatch.setattr(Checker, "adopt", adopt)
+
+
+async def test_what_is_saved_while_the_last_version_is_prepared_is_not_lost(
+    running, monkeypatch
+) -> None:
+    bench, file = running
+    save_meanwhile(monkeypatch, file, THIRD)
+    write(file, FLAGS)
+    await until(bench, parse_policy(THIRD).identity)
+
+
+async def test_nor_is_it_in_a_file_that_the_version_before_did_not_name(
+    running, monkeypatch, tmp_path
+) -> None:
+    bench, file = running
+    base = tmp_path / "base.yaml"
+    write(base, FLAGS)
+    save_meanwhile(monkeypatch, base, THIRD)
+    write(file, HEAD + "extends: base.yaml")
+    await until(bench, parse_policy(THIRD).identity)
+
+
+async def test_what_is_saved_between_the_first_load_and_the_start_counts(start, tmp_path) -> None:
+    file = tmp_path / "p.yaml"
+    write(file, BLOCKS)
+    loaded = load_policy(file)
+    write(file, FLAGS)
+    bench = await start(loaded, reload_s=0)
+    assert await identity(bench) == parse_policy(FLAGS).identity
+
+
+async def test_what_is_saved_while_the_first_policy_is_prepared_is_not_lost(
+    start, tmp_path, monkeypatch
+) -> None:
+    file = tmp_path / "p.yaml"
+    write(file, BLOCKS)
+    save_meanwhile(monkeypatch, file, FLAGS)
+    bench = await start(load_policy(file), reload_s=0.02)
     await until(bench, parse_policy(FLAGS).identity)

@@ -8,8 +8,10 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +19,8 @@ import pytest
 from aiohttp import web
 
 from guardrail.classifier.bundle import EMBEDDED
+from guardrail.proxy import Settings, workers
+from guardrail.proxy.logs import LogFormat
 
 from .conftest import completion, stream_of
 
@@ -250,3 +254,34 @@ async def test_a_port_in_use_is_one_clear_line_for_workers_too(serve) -> None:
     _, told = await asyncio.wait_for(again.communicate(), 60)
     assert again.returncode == 4
     assert b"cannot listen on" in told
+
+
+def sleep(*_: object) -> None:
+    """What a worker does that only a signal ends."""
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_stop_while_workers_are_started_reaches_all_and_starts_no_more(
+    monkeypatch, last: int, known: bool
+) -> None:
+    started: list[SpawnProcess] = []
+    right = SpawnProcess.start
+
+    def start(process: SpawnProcess) -> None:
+        started.append(process)
+        if known:
+            right(process)
+        if len(started) == last:
+            os.kill(os.getpid(), signal.SIGTERM)  # the handler runs before this returns
+        if not known:
+            right(process)
+
+    monkeypatch.setattr(workers, "_work", sleep)
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    job = workers.Job(Settings("http://h", port=0), "default", None, 1, LogFormat.TEXT, 30)
+    begun = time.monotonic()
+    workers.Supervisor(job, 3, lambda *_: None, lambda *_: None).run()
+    assert time.monotonic() - begun < 10
+    assert [process.exitcode for process in started] == [-signal.SIGTERM] * last
