@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -49,8 +49,7 @@ class Judged:
             return scope
         kept: list[Segment] = []
         skipped = list(scope.skipped)
-        for sample in scope.samples:
-            key = _digest(policy, sample)
+        for sample, key in zip(scope.samples, _digests(policy, scope.samples), strict=True):
             if sample.latest or key not in self._passed:
                 kept.append(sample)
             else:
@@ -70,17 +69,29 @@ class Judged:
         """
         if policy.turns is not Turns.UNSEEN:
             return
-        for sample, verdict in zip(samples, verdicts, strict=True):
+        for key, verdict in zip(_digests(policy, samples), verdicts, strict=True):
             read = verdict.outcome in (Outcome.SCANNED, Outcome.SKIPPED)
             answered = all(asked.after is not None for asked in verdict.scores.escalations)
             if read and answered and not verdict.blocked:
-                self._passed[_digest(policy, sample)] = None
+                self._passed[key] = None
         while len(self._passed) > self._most:
             self._passed.popitem(last=False)
 
 
-def _digest(policy: Policy, sample: Segment) -> bytes:
-    """Return what stands for a text; another policy, speaker or kind is another text."""
-    head = f"{policy.content_hash}\0{sample.role.value}\0{sample.channel.kind.value}\0"
-    text = f"{head}{sample.text}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()
+def _digests(policy: Policy, samples: Sequence[Segment]) -> Iterator[bytes]:
+    """Yield what stands for each text; another policy, speaker, kind or prompt is another text.
+
+    An answer is read with its prompt: "Yes, do exactly that." is harmless behind one question
+    only. The same prompt stands before many answers, so it is digested once.
+    """
+    prompts: dict[str | None, bytes] = {None: b""}
+    for sample in samples:
+        prompt = prompts.get(sample.prompt)
+        if prompt is None:
+            prompt = prompts[sample.prompt] = _hash(sample.prompt or "")
+        head = f"{policy.content_hash}\0{sample.role.value}\0{sample.channel.kind.value}\0"
+        yield _hash(f"{head}{prompt.hex()}\0{sample.text}")
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

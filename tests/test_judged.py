@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from guardrail import judged as judged_module
 from guardrail.check import Checker
-from guardrail.decide import select
+from guardrail.decide import Scope, select
 from guardrail.judged import Judged
 from guardrail.policy import parse_policy
 from guardrail.types import (
     Action,
+    Channel,
     Direction,
     Escalation,
     Outcome,
@@ -99,3 +101,25 @@ def test_memory_is_bounded_and_the_oldest_is_forgotten_first() -> None:
     scope = judged.unseen(UNSEEN, select(UNSEEN, talk("a", "x", "b", "x", "c", "x", "new")))
     assert [sample.text for sample in scope.samples] == ["a", "new"]
     assert sum("passed before" in reason for reason in scope.skipped) == 2
+
+
+def answered(prompt: str | None, turn: int = 1) -> Segment:
+    """Return an earlier answer behind a question."""
+    return Segment("Yes, do exactly that.", Role.ASSISTANT, Channel(turn), prompt, turn, False)
+
+
+def test_an_answer_that_passed_behind_one_question_is_judged_behind_another() -> None:
+    judged = Judged()
+    judged.note(UNSEEN, [answered("Water it?")], [Verdict(Action.PASS, Direction.INPUT)])
+    assert judged.unseen(UNSEEN, Scope((answered("Water it?"),), ())).samples == ()
+    for other in ("Shall I kill him?", "", None):
+        assert judged.unseen(UNSEEN, Scope((answered(other),), ())).samples == (answered(other),)
+
+
+def test_many_answers_to_one_long_question_take_no_longer_than_reading_it(monkeypatch) -> None:
+    sizes = []
+    real = judged_module._hash
+    monkeypatch.setattr(judged_module, "_hash", lambda t: sizes.append(len(t)) or real(t))
+    answers = tuple(answered("why? " * 2_000, turn) for turn in range(50))
+    Judged().unseen(UNSEEN, Scope(answers, ()))
+    assert sum(size >= 10_000 for size in sizes) == 1

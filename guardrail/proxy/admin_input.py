@@ -14,6 +14,7 @@ from guardrail.audit import Query
 from guardrail.classifier.base import Sample
 from guardrail.errors import SettingsError
 from guardrail.types import Role
+from guardrail.wire.json import clean
 
 __all__ = [
     "read_body",
@@ -81,7 +82,7 @@ async def read_body(request: web.Request) -> dict[str, Any]:
     """Return a JSON object."""
     try:
         body = await request.json()
-    except ValueError as error:
+    except (LookupError, RecursionError, ValueError) as error:  # a charset or a depth that is odd
         raise SettingsError("the body should be JSON") from error
     if not isinstance(body, dict):
         raise SettingsError("the body should be a JSON object")
@@ -93,7 +94,7 @@ def read_text(body: Mapping[str, Any], name: str, default: str | None = None) ->
     value = body.get(name, default)
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARS:
         raise SettingsError(f"'{name}' should be a text of at most {MAX_TEXT_CHARS:,} characters")
-    return value
+    return clean(value)
 
 
 def read_names(body: Mapping[str, Any], name: str) -> list[str] | None:
@@ -103,13 +104,13 @@ def read_names(body: Mapping[str, Any], name: str) -> list[str] | None:
         return None
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise SettingsError(f"'{name}' should be a list of names")
-    return value[:100]
+    return [clean(one) for one in value[:100]]
 
 
 def read_sample(body: Mapping[str, Any]) -> Sample:
     """Return a text to score, with who speaks."""
     role = body.get("role", Role.USER.value)
-    if role not in {r.value for r in Role}:
+    if not isinstance(role, str) or role not in {r.value for r in Role}:
         raise SettingsError(f"'role' is one of {', '.join(r.value for r in Role)}")
     prompt = read_text(body, "prompt", "") or None
     return Sample(read_text(body, "text"), Role(role), prompt)

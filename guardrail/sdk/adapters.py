@@ -126,7 +126,8 @@ def _from_langchain(item: Any, kind: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": _LANGCHAIN_ROLES[kind], "content": as_plain(item.content)}
     calls = [
         {"type": "function", "function": {"name": call["name"], "arguments": call["args"]}}
-        for call in getattr(item, "tool_calls", None) or ()
+        for field in ("tool_calls", "invalid_tool_calls")  # invalid: no JSON, sent all the same
+        for call in getattr(item, field, None) or ()
     ]
     return {**message, "tool_calls": as_plain(calls)} if calls else message
 

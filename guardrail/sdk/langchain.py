@@ -46,8 +46,16 @@ def _text(item: Any) -> str:
     reasoning = item.additional_kwargs.get("reasoning_content")
     if isinstance(reasoning, str):
         parts.append(reasoning)
+    return "".join([*parts, *_arguments(item)])
+
+
+def _arguments(item: BaseMessage) -> list[str]:
+    """Return the arguments of tool calls, those that are no valid JSON included."""
     calls = getattr(item, "tool_call_chunks", None) or getattr(item, "tool_calls", None) or ()
-    return "".join([*parts, *(str(call.get("args") or "") for call in calls)])
+    found = [str(call.get("args") or "") for call in calls]
+    invalid = getattr(item, "invalid_tool_calls", None) or ()
+    broken = [str(call.get("args") or "") for call in invalid]
+    return found + [text for text in broken if text not in found]  # a chunk has them twice
 
 
 def _block(block: str | dict[Any, Any]) -> str:

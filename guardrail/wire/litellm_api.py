@@ -6,7 +6,7 @@ relay: functions that read the question and write the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ LITELLM_PATH: Final = "/beta/litellm_basic_guardrail_api"
 
 MAX_TEXTS: Final = 4096
 """Bound on the texts of one question."""
+
+MAX_SEARCHED_CHARS: Final = 4_000_000
+"""Bound on what is searched for texts that are no message of their own, but part of one."""
 
 _DIRECTIONS: Final = {"request": Direction.INPUT, "response": Direction.OUTPUT}
 
@@ -69,10 +72,21 @@ def read_litellm(body: bytes) -> LiteLLMQuestion:
             if text
         )
         return LiteLLMQuestion(direction, answers + _calls(payload, prompt), tuple(texts))
-    seen = [segment.text for segment in structured]
-    rest = (clean(text) for text in texts if text)
-    extra = tuple(Segment(t, Role.USER) for t in rest if not any(t in had for had in seen))
+    extra = tuple(Segment(text, Role.USER) for text in _unseen(texts, structured))
     return LiteLLMQuestion(direction, structured + extra, tuple(texts))
+
+
+def _unseen(texts: Sequence[str], segments: Sequence[Segment]) -> Iterator[str]:
+    """Yield the texts that no segment contains, or of which the bound lets nobody tell."""
+    seen = dict.fromkeys(segment.text for segment in segments)
+    whole = "\ud800".join(seen)  # no clean text has half a pair, so none spans two
+    left = MAX_SEARCHED_CHARS
+    for text in map(clean, filter(None, texts)):
+        if text in seen:
+            continue
+        left -= len(whole)
+        if left < 0 or text not in whole:
+            yield text
 
 
 def _structured(payload: Mapping[str, Any]) -> tuple[tuple[Segment, ...], str | None]:

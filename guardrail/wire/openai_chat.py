@@ -16,7 +16,7 @@ from guardrail.wire.channels import Reading
 from guardrail.wire.json import optional, strict_keys
 from guardrail.wire.openai_chat_stream import ChatStream
 from guardrail.wire.openai_choices import OpenAIChoices
-from guardrail.wire.openai_common import read_parts
+from guardrail.wire.parts import read_parts
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["OpenAIChat"]

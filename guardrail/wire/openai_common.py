@@ -1,4 +1,4 @@
-"""What OpenAI's dialects share: the error shape, content parts, the choices of an answer."""
+"""What OpenAI's dialects share: the error shape, the choices of an answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from guardrail.errors import WireError
-from guardrail.types import ChannelKind, Role
+from guardrail.types import ChannelKind
 from guardrail.wire.base import EVENT_STREAM, JSON, Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading
-from guardrail.wire.json import dump, optional, parse_object, strict_keys, strings
-from guardrail.wire.segments import SegmentList
+from guardrail.wire.json import dump, optional, parse_object
 
 __all__ = [
     "CHOICE_LIMIT",
@@ -24,7 +23,6 @@ __all__ = [
     "kept",
     "model_of",
     "read_logprobs",
-    "read_parts",
     "refusal_error",
     "stream_reply",
     "wants_usage",
@@ -174,60 +172,3 @@ def read_logprobs(index: int, value: object, reading: Reading) -> None:
         text = "".join(word for word in words if isinstance(word, str))
         if text.strip():
             reading.beside(index, ChannelKind.TEXT, text)
-
-
-_PART = frozenset({"type", "text", "refusal", "thinking"})
-_TEXT_TYPES = frozenset(
-    {"text", "input_text", "output_text", "refusal", "thinking", "reasoning_text", "summary_text"}
-)
-
-
-def read_parts(value: object, path: str, role: Role, turn: int, out: SegmentList) -> None:
-    """Add content: a string, or a list of parts; what is not text is noted as skipped.
-
-    Args:
-        value: The field.
-        path: Where it stands.
-        role: Who speaks.
-        turn: Its turn, or -1.
-        out: Takes the texts.
-
-    Raises:
-        WireError: Neither string nor list nor null, or a part that is neither string nor object.
-    """
-    kind = ChannelKind.TOOL_RESULT if role is Role.TOOL else ChannelKind.TEXT
-    if value is None:
-        return
-    if isinstance(value, str):
-        out.add(value, role, kind, turn=turn)
-        return
-    if not isinstance(value, list):
-        raise WireError(f"{path} must be a string or a list of parts", param=path)
-    for place, part in enumerate(value):
-        where = f"{path}[{place}]"
-        if isinstance(part, str):
-            out.add(part, role, kind, turn=turn, sub=place)
-            continue
-        if not isinstance(part, dict):
-            raise WireError(f"{where} must be an object", param=where)
-        strict_keys(part, _PART, where)
-        if not _part(part, role, kind, turn, place, out):
-            out.skip(where, part.get("type"))
-
-
-def _part(
-    part: dict[str, Any], role: Role, kind: ChannelKind, turn: int, place: int, out: SegmentList
-) -> bool:
-    found = False
-    for field, what in (
-        ("text", kind),
-        ("refusal", ChannelKind.REFUSAL),
-        ("thinking", ChannelKind.REASONING),
-    ):
-        text = part.get(field)
-        if isinstance(text, list):  # Mistral nests text parts in a thinking part
-            text = "".join(strings(text, ("type",)))
-        if isinstance(text, str):
-            out.add(text, role, what, turn=turn, sub=place)
-            found = True
-    return found and str(part.get("type")) in _TEXT_TYPES

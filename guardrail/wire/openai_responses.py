@@ -9,18 +9,18 @@ from typing import Any
 
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Frame, Role
-from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
+from guardrail.wire.base import SIDE, Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import optional, parse_object, strict_keys, strings
+from guardrail.wire.json import is_plain, optional, parse_object, strict_keys, strings
 from guardrail.wire.openai_common import (
     ENVELOPE,
     OpenAIErrors,
     json_reply,
     kept,
-    read_parts,
     refusal_error,
     stream_reply,
 )
+from guardrail.wire.parts import read_parts, spoken
 from guardrail.wire.responses_closing import response_object
 from guardrail.wire.responses_stream import ResponsesStream, read_response_object
 from guardrail.wire.segments import SegmentList, read_body, request_of
@@ -56,6 +56,11 @@ _LABELS = (
 _MEDIA = frozenset(
     {"input_image", "input_file", "input_audio", "computer_screenshot", "image_generation_call",
      "item_reference", "compaction"}
+)  # fmt: skip
+_OWN = frozenset(
+    {"reasoning", "apply_patch_call", "code_interpreter_call", "computer_call", "custom_tool_call",
+     "file_search_call", "function_call", "local_shell_call", "mcp_approval_request", "mcp_call",
+     "mcp_list_tools", "shell_call", "tool_search_call", "web_search_call"}
 )  # fmt: skip
 _RESULT = ("_output", "_result", "_response")
 
@@ -145,8 +150,12 @@ def _template(prompt: dict[str, Any] | None, out: SegmentList) -> None:
         return
     out.skip("prompt", "stored_prompt")
     variables = optional(prompt, "variables", dict, "prompt") or {}
-    for text in strings(variables, _LABELS):
+    names = [name for name in variables if not is_plain(name)]
+    texts, media = spoken([names, *variables.values()])  # a name is the template's, no label
+    for text in texts:
         out.add(text, Role.USER, always=True)
+    if media:
+        out.skip("prompt.variables", "media")
 
 
 def _items(items: list[Any], field: str, out: SegmentList) -> None:
@@ -163,6 +172,9 @@ def _items(items: list[Any], field: str, out: SegmentList) -> None:
             _message(item, path, out)
         elif kind in _MEDIA:
             out.skip(path, kind)
+            _beside(item, kind, out)
+        elif isinstance(item.get("role"), str):  # LiteLLM takes every such item for a message
+            _message(item, path, out)
         elif kind.endswith(_RESULT):
             _result(item, path, out)
         else:
@@ -178,6 +190,15 @@ def _message(item: dict[str, Any], path: str, out: SegmentList) -> None:
     read_parts(item.get("content"), f"{path}.content", role, turn, out)
     known = (*_LABELS, "content", "phase")
     out.unknown(item, known, role, turn=turn)
+
+
+def _beside(item: dict[str, Any], kind: str, out: SegmentList) -> None:
+    """Add what stands beside media: a server may show it to the model. Plain words are settings."""
+    own = kind == "image_generation_call"
+    role = Role.ASSISTANT if own else Role.TEXT
+    for text in spoken(item)[0]:
+        if not is_plain(text):
+            out.add(text, role, sub=SIDE, always=not own)
 
 
 def _result(item: dict[str, Any], path: str, out: SegmentList) -> None:
@@ -198,11 +219,16 @@ def _result(item: dict[str, Any], path: str, out: SegmentList) -> None:
 
 
 def _own(item: dict[str, Any], kind: str, out: SegmentList) -> None:
-    """Add an item that the assistant made: reasoning, a call, the record of a server tool."""
-    turn = out.turn(Role.ASSISTANT)
+    """Add an item that the assistant made: reasoning, a call, the record of a server tool.
+
+    Who made an item of another kind is not known; LiteLLM takes it for the user's.
+    """
+    role = Role.ASSISTANT if kind in _OWN else Role.TEXT
+    turn = out.turn(role)
     what = ChannelKind.REASONING if kind == "reasoning" else ChannelKind.TOOL_ARGUMENTS
     own = {key: value for key, value in item.items() if key not in ("output", "outputs", "results")}
-    out.add("\n".join(strings(own, _LABELS)), Role.ASSISTANT, what, turn=turn)
+    text = "\n".join(strings(own, _LABELS))
+    out.add(text, role, what if kind in _OWN else ChannelKind.TEXT, turn=turn)
     for field in ("output", "outputs", "results"):  # server tools keep result and call together
         text = "\n".join(strings(item.get(field), _LABELS))
         out.add(text, Role.TOOL, ChannelKind.TOOL_RESULT, turn=turn)

@@ -212,6 +212,36 @@ async def test_a_text_is_scored_and_explained_without_a_record(console: Console)
     await console.post("/api/score", {"text": "x", "role": "king"}, 400)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "x", "role": []}, {"text": "x", "role": {}}, {"text": "x", "role": None},
+        {"text": []}, {"text": "x", "prompt": {}}, [], "x",
+    ],
+)  # fmt: skip
+async def test_a_sample_of_another_shape_is_refused(console: Console, body: object) -> None:
+    assert (await console.post("/api/score", body, 400))["error"]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"[" * 100_000, "application/json"),
+        (b"{", "application/json"),
+        (b"\xff", "application/json"),
+        (b"{}", "application/json; charset=none"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_refused(console: Console, data: bytes, kind: str) -> None:
+    headers = {"Content-Type": kind}
+    async with console.session.post(f"{console.url}/api/score", data=data, headers=headers) as said:
+        assert said.status == 400, await said.text()
+
+
+async def test_half_a_pair_of_surrogates_is_scored_as_text(console: Console) -> None:
+    assert (await console.post("/api/score", {"text": "a BAD \ud800 thing"}))["action"] == "block"
+
+
 @pytest.mark.parametrize(("said", "action"), [(0.95, "block"), (0.1, "pass"), (None, "block")])
 async def test_the_playground_asks_the_guards_of_a_rule(marker, said, action) -> None:
     def answer(_path, _body):

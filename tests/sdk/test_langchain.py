@@ -8,11 +8,13 @@ pytest.importorskip("langchain.agents", reason="needs the extra `integrations`")
 
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 
 from guardrail import Guardrail, GuardrailBlocked
+from guardrail.sdk.adapters import read_content
 from guardrail.sdk.langchain import GuardrailMiddleware, guarded
 from tests.conftest import MarkerClassifier
 
@@ -77,3 +79,27 @@ def test_an_answer_is_judged_with_the_question(rail: Guardrail, marker: MarkerCl
         {"messages": [HumanMessage("a question")]}
     )
     assert marker.seen[-1].prompt == "a question"
+
+
+BROKEN = {"name": "f", "args": '{"a": "BAD', "id": "1", "error": None, "type": "invalid_tool_call"}
+
+
+def test_tool_arguments_that_are_no_json_are_judged_too(rail: Guardrail) -> None:
+    fake = GenericFakeChatModel(messages=iter([AIMessage(content="", invalid_tool_calls=[BROKEN])]))
+    with pytest.raises(GuardrailBlocked):
+        guarded(fake, policy=rail).invoke("hi")
+    sent, _ = read_content([HumanMessage("hi"), AIMessage(content="", invalid_tool_calls=[BROKEN])])
+    assert [segment.text for segment in sent] == ["hi", BROKEN["args"]]  # part of a history, too
+
+
+@pytest.mark.parametrize("field", ["tool_call_chunks", "invalid_tool_calls"])
+def test_streamed_tool_arguments_that_are_no_json_are_judged_once(
+    rail: Guardrail, marker: MarkerClassifier, field: str
+) -> None:
+    call = {"name": "f", "args": "[a BAD one", "id": "1"}
+    more = {"index": 0} if field == "tool_call_chunks" else {"error": None}
+    chunk = AIMessageChunk(content="", **{field: [{**call, **more}]})
+    bound = guarded(RunnableLambda(lambda _: chunk), policy=rail)
+    with pytest.raises(GuardrailBlocked):
+        list(bound.stream("hi"))
+    assert [sample.text for sample in marker.seen if "BAD" in sample.text] == ["[a BAD one"]

@@ -9,6 +9,7 @@ import pytest
 
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Direction, Role
+from guardrail.wire import litellm_api
 from guardrail.wire.litellm_api import read_litellm, write_litellm
 
 
@@ -41,6 +42,20 @@ def test_texts_that_no_message_contains_are_judged_as_the_users() -> None:
 def test_without_readable_messages_the_texts_are_judged(messages: Any) -> None:
     question = read_litellm(ask(texts=["one", "two"], structured_messages=messages))
     assert [s.text for s in question.segments] == ["one", "two"]
+
+
+def test_a_text_that_is_part_of_a_message_is_not_judged_twice() -> None:
+    messages = [{"role": "user", "content": "hi there"}, {"role": "system", "content": "be kind"}]
+    question = read_litellm(ask(texts=["there", "be", "therebe"], structured_messages=messages))
+    assert [s.text for s in question.segments] == ["hi there", "be kind", "therebe"]
+
+
+def test_what_is_searched_for_parts_is_bounded_and_the_rest_is_judged(monkeypatch) -> None:
+    monkeypatch.setattr(litellm_api, "MAX_SEARCHED_CHARS", 250)
+    messages = [{"role": "user", "content": "x" * 94 + "a b c "}, {"role": "user", "content": "hi"}]
+    texts = ["a", "b", "c", "hi"]  # two searches are within the bound, and a whole message is free
+    question = read_litellm(ask(texts=texts, structured_messages=messages))
+    assert [s.text for s in question.segments][2:] == ["c"]
 
 
 def test_an_answers_texts_and_tool_calls_are_the_assistants() -> None:
