@@ -28,7 +28,6 @@ from guardrail.proxy.litellm_upstream import LiteLLMUpstream
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.own import Own
-from guardrail.proxy.paths import Route, route_of
 from guardrail.proxy.redaction import header_of, redacted
 from guardrail.proxy.reload import Reloader, admit_policy
 from guardrail.proxy.settings import Settings
@@ -36,8 +35,9 @@ from guardrail.proxy.tracing import NoTracing, Tracing
 from guardrail.proxy.upstream import Upstream, UpstreamAnswer, UpstreamError, forwardable
 from guardrail.redact import unredactable
 from guardrail.types import Direction, Verdict
-from guardrail.wire import WIRES, Wire, WireRequest, wire_for
+from guardrail.wire import WIRES, WireRequest
 from guardrail.wire.litellm_api import LITELLM_PATH
+from guardrail.wire.routes import Route, route_of
 
 __all__ = ["Proxy"]
 
@@ -102,14 +102,12 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request that is not for the proxy itself."""
-        route = route_of(request)
+        route = route_of(request.method, request.rel_url.raw_path, body=request.body_exists)
         if request.method == "POST" and route.endpoint == "moderations":
             return await self.own.moderate(request, route)
         if request.method == "POST" and request.path == LITELLM_PATH:
             return await self.own.ask(request, route)
-        wire = wire_for(f"/v1/{route.endpoint}")
-        carries = route.stored or request.body_exists or request.method == "POST"
-        if wire is None or not carries:
+        if route.wire is None or not route.guarded:
             return await self._pass_through(request)
         # One policy from here to the end, whatever is loaded meanwhile.
         policy = request.get(POLICY, self.policy)
@@ -118,7 +116,7 @@ class Proxy:
         request_id = uuid.uuid4().hex
         accepts = request.headers.get("Accept-Language", "")
         notices = Notices(policy, request_id, self.settings, accepts)
-        exchange = Exchange(request_id, policy, wire, notices, time.monotonic())
+        exchange = Exchange(request_id, policy, route, route.wire, notices, time.monotonic())
         with self.tracing.request(request.method, f"/v1/{route.endpoint}", request.headers) as note:
             response = await self._guarded(exchange, request, route)
             note.set(http__response__status_code=response.status, guardrail__result=exchange.ended)
@@ -174,7 +172,7 @@ class Proxy:
     ) -> web.StreamResponse:
         with self.admission.memory() as budget:
             body = await self._read(client, budget.take)
-            request = exchange.request = await _read_request(exchange.wire, body, route)
+            request = exchange.request = await _read_request(route, body)
             return await self._checked(exchange, client, route, request)
 
     async def _checked(
@@ -194,7 +192,7 @@ class Proxy:
             stack.callback(check.cancel)
             if before and (refusal := await self._refusal(exchange, check)) is not None:
                 return refusal
-            clean, exchange.redacted = await redacted(policy, exchange.wire, request)
+            clean, exchange.redacted = await redacted(policy, route.read, request)
             self.metrics.redacted(Direction.INPUT, exchange.redacted)
             if clean is None:
                 return self._refuse(exchange, unredactable(policy, Direction.INPUT))
@@ -238,7 +236,7 @@ class Proxy:
     def _refuse(self, exchange: Exchange, verdict: Verdict) -> web.Response:
         exchange.input = verdict
         exchange.ended = "blocked_input"
-        reply = exchange.wire.input_refusal(exchange.request, exchange.notices.notice(verdict))
+        reply = exchange.route.refusal(exchange.request, exchange.notices.notice(verdict))
         return respond(reply, exchange.notices.headers(verdict))
 
     async def _answer(
@@ -337,12 +335,10 @@ def _origin(exchange: Exchange, client: web.Request, route: Route) -> Origin:
     return Origin(exchange.id, "proxy", route.path, exchange.wire.name, model or "", key)
 
 
-async def _read_request(wire: Wire, body: bytes, route: Route) -> WireRequest:
-    if route.stored:
-        return WireRequest(body, {})
+async def _read_request(route: Route, body: bytes) -> WireRequest:
     if len(body) < LARGE_BYTES:
-        return wire.read_request(body)
-    return await asyncio.to_thread(wire.read_request, body)
+        return route.read(body)
+    return await asyncio.to_thread(route.read, body)
 
 
 def _headers(client: web.Request) -> Mapping[str, str]:

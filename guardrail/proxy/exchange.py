@@ -16,6 +16,7 @@ from guardrail.proxy.tracing import Note
 from guardrail.relay import Result
 from guardrail.types import Action, Direction, Verdict
 from guardrail.wire import Wire, WireRequest
+from guardrail.wire.routes import Route
 
 __all__ = ["Exchange"]
 
@@ -28,6 +29,7 @@ class Exchange:
 
     id: str
     policy: Policy
+    route: Route
     wire: Wire
     notices: Notices
     started: float

@@ -36,9 +36,9 @@ from guardrail.policy import Policy, load_policy
 from guardrail.proxy.choice import KEY_HEADERS
 from guardrail.proxy.http import respond
 from guardrail.proxy.metrics import Metrics
-from guardrail.proxy.paths import route_of
 from guardrail.proxy.reload import FileWatch, Reloader
-from guardrail.wire import WIRES, wire_for
+from guardrail.wire import WIRES
+from guardrail.wire.routes import route_of
 
 __all__ = ["HEADERS", "POLICY", "KeyEntry", "KeyRing", "read_keys"]
 
@@ -234,7 +234,8 @@ class KeyRing:
         entry = self.find(key) if key else None
         if entry is None:
             self._metrics.unauthorized.inc()
-            wire = wire_for(f"/v1/{route_of(request).endpoint}") or WIRES["openai.chat"]
+            route = route_of(request.method, request.rel_url.raw_path, body=request.body_exists)
+            wire = route.wire or WIRES["openai.chat"]
             message = "This proxy needs a key of its own: send it as a bearer token."
             reply = wire.error(401, message, type="authentication_error", code="invalid_api_key")
             return respond(reply, {"WWW-Authenticate": "Bearer"})

@@ -20,9 +20,9 @@ from guardrail.proxy.litellm import answer_litellm
 from guardrail.proxy.metrics import Metrics
 from guardrail.proxy.moderate import moderate
 from guardrail.proxy.notices import Notices
-from guardrail.proxy.paths import Route
 from guardrail.proxy.settings import Settings
 from guardrail.wire import WIRES, Reply
+from guardrail.wire.routes import Route
 
 __all__ = ["Own"]
 

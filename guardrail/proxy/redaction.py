@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from guardrail.policy import Policy
 from guardrail.redact import Redactor
 from guardrail.types import Direction
-from guardrail.wire import Wire, WireRequest
+from guardrail.wire import WireRequest
 from guardrail.wire.rewrite import redact_request
 
 __all__ = ["header_of", "redacted"]
@@ -18,13 +18,13 @@ LARGE_BYTES = 16_384
 
 
 async def redacted(
-    policy: Policy, wire: Wire, request: WireRequest
+    policy: Policy, read: Callable[[bytes], WireRequest], request: WireRequest
 ) -> tuple[WireRequest | None, Mapping[str, int]]:
     """Take what a policy redacts out of a request.
 
     Args:
         policy: The policy in force.
-        wire: The dialect.
+        read: Reads a body, to see that nothing was missed.
         request: The request.
 
     Returns:
@@ -35,9 +35,9 @@ async def redacted(
     if redactor is None:
         return request, {}
     if len(request.raw) < LARGE_BYTES:
-        made = redact_request(request, wire.read_request, redactor.text)
+        made = redact_request(request, read, redactor.text)
     else:
-        made = await asyncio.to_thread(redact_request, request, wire.read_request, redactor.text)
+        made = await asyncio.to_thread(redact_request, request, read, redactor.text)
     return made, redactor.counts
 
 

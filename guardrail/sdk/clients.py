@@ -32,7 +32,9 @@ def guard_client(
 
     Guarded are chat completions, completions, responses, embeddings and messages, through
     whatever method (``create``, ``parse``, ``stream``, ``with_raw_response``, copies by
-    ``with_options``). Not guarded are batches, files, assistants and realtime sessions.
+    ``with_options``), and what the API keeps of them: answers that are fetched later, cancelled
+    or compacted. Not guarded are batches, files, assistants, conversations, token counts of
+    Anthropic's, and sessions over WebSockets.
 
     Args:
         client: An ``OpenAI``, ``AsyncOpenAI``, ``Anthropic`` or ``AsyncAnthropic`` client, or
@@ -48,12 +50,12 @@ def guard_client(
     """
     if on_block not in ("raise", "message"):
         raise TypeError(f"on_block: {on_block!r}; use 'raise' or 'message'")
-    dialects = _package_of(client)
+    _require_known(client)
     guardrail = policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
     options = Options(guardrail, None, on_block, on_flag)
     sdk: Any = client
     inner = sdk._client  # noqa: SLF001  (the HTTP client has no public name)
-    guarded = sdk.with_options(http_client=guarded_http(inner, options, dialects, _http_of(inner)))
+    guarded = sdk.with_options(http_client=guarded_http(inner, options, _http_of(inner)))
     kind: Any = type(sdk)
     guarded.__class__ = _blocking(kind)
     result: C = guarded
@@ -70,11 +72,10 @@ _GUARDED: Final = {
 and would pass unseen."""
 
 
-def _package_of(client: object) -> str:
-    for kind in type(client).__mro__:
-        package = kind.__module__.partition(".")[0]
-        if _GUARDED.get(kind.__name__) == package:
-            return package
+def _require_known(client: object) -> None:
+    kinds = ((kind.__name__, kind.__module__.partition(".")[0]) for kind in type(client).__mro__)
+    if any(_GUARDED.get(name) == package for name, package in kinds):
+        return
     raise TypeError(
         f"guard_client: {type(client).__name__} is not an OpenAI or Anthropic client of the "
         "official packages; guard the function that calls it with @guard"

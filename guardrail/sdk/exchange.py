@@ -18,8 +18,9 @@ from guardrail.sdk.codecs import ByteCodec, Codec
 from guardrail.sdk.redaction import redact_frame
 from guardrail.sdk.scope import Options
 from guardrail.types import Action, Direction, Frame, Verdict
-from guardrail.wire import WIRES, Notice, Reply, Wire, WireRequest
+from guardrail.wire import Notice, Reply, Wire, WireRequest
 from guardrail.wire.rewrite import redact_request
+from guardrail.wire.routes import Route, route_of
 
 __all__ = ["ERROR", "Call", "Exchange"]
 
@@ -33,8 +34,9 @@ _FORMS: Final = ("content-length", "content-encoding", "transfer-encoding")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One guarded request."""
+    """One guarded request: where it goes, in which dialect, and what it says."""
 
+    route: Route
     wire: Wire
     request: WireRequest
 
@@ -64,32 +66,26 @@ class Exchange:
 
     Args:
         options: What the guard was told.
-        dialects: Prefix of the names of the client's dialects: ``openai`` or ``anthropic``.
         http: The module of the client's HTTP library.
     """
 
-    def __init__(self, options: Options, dialects: str, http: ModuleType) -> None:
+    def __init__(self, options: Options, http: ModuleType) -> None:
         self.options = options
         self.ending = _Ending(options)
         self.http = http
-        self._wires = [
-            (path.removeprefix("/v1"), wire)
-            for name, wire in WIRES.items()
-            if name.startswith(f"{dialects}.")
-            for path in wire.paths
-        ]
 
     @property
     def guardrail(self) -> Guardrail:
         """What judges."""
         return self.options.guardrail
 
-    def wire_for(self, method: str, path: str) -> Wire | None:
-        """Return the dialect of a request, or None where it carries no text to judge."""
-        if method != "POST":
-            return None
-        plain = path.rstrip("/")
-        return next((wire for tail, wire in self._wires if plain.endswith(tail)), None)
+    @staticmethod
+    def route_of(request: Any) -> Route:
+        """Return where a request of the HTTP library goes."""
+        path = request.url.raw_path.partition(b"?")[0].decode("ascii")
+        length = request.headers.get("content-length", "0")
+        body = length != "0" or "transfer-encoding" in request.headers
+        return route_of(request.method, path, body=body)
 
     def is_guarded(self, response: Any) -> bool:
         """Return whether an answer carries text of the model."""
@@ -165,7 +161,7 @@ class Exchange:
         redactor = Redactor.of(policy, Direction.INPUT)
         if redactor is None or verdict.blocked:
             return request, verdict
-        made = redact_request(call.request, call.wire.read_request, redactor.text)
+        made = redact_request(call.request, call.route.read, redactor.text)
         if made is None:
             return request, unredactable(policy, Direction.INPUT)
         if made is call.request:
@@ -197,5 +193,5 @@ class Exchange:
 
 def _reply(call: Call, notice: Notice, body: bytes | None) -> Reply:
     if body is None:
-        return call.wire.input_refusal(call.request, notice)
+        return call.route.refusal(call.request, notice)
     return call.wire.output_refusal(call.request, body, notice)

@@ -21,6 +21,7 @@ from guardrail.sdk.scope import Options
 from guardrail.sdk.streams import aclose, close
 from guardrail.types import Direction, Frame, Verdict
 from guardrail.wire import Wire
+from guardrail.wire.routes import Route
 
 __all__ = ["guarded_http"]
 
@@ -39,17 +40,17 @@ class _SyncTransport:
 
     def handle_request(self, request: Any) -> Any:
         exchange = self._exchange
-        wire = exchange.wire_for(request.method, request.url.path)
-        if wire is None:
+        route = exchange.route_of(request)
+        if route.wire is None or not route.guarded:
             return self._passed_on(self._send(request))
         try:
-            return self._guarded(wire, request)
+            return self._guarded(route, route.wire, request)
         except GuardrailError as error:
             return exchange.failure(error, request)
 
-    def _guarded(self, wire: Wire, request: Any) -> Any:
+    def _guarded(self, route: Route, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
-        call = Call(wire, wire.read_request(request.read()))
+        call = Call(route, wire, route.read(request.read()))
         verdict, response = self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
@@ -107,17 +108,17 @@ class _AsyncTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         exchange = self._exchange
-        wire = exchange.wire_for(request.method, request.url.path)
-        if wire is None:
+        route = exchange.route_of(request)
+        if route.wire is None or not route.guarded:
             return self._passed_on(await self._send(request))
         try:
-            return await self._guarded(wire, request)
+            return await self._guarded(route, route.wire, request)
         except GuardrailError as error:
             return exchange.failure(error, request)
 
-    async def _guarded(self, wire: Wire, request: Any) -> Any:
+    async def _guarded(self, route: Route, wire: Wire, request: Any) -> Any:
         exchange = self._exchange
-        call = Call(wire, wire.read_request(await request.aread()))
+        call = Call(route, wire, route.read(await request.aread()))
         verdict, response = await self._sent(call, request)
         exchange.note(verdict)
         if verdict.blocked:
@@ -233,16 +234,15 @@ def _classes(http: ModuleType) -> tuple[type[Any], type[Any], type[Any], type[An
     )
 
 
-def guarded_http(inner: Any, options: Options, dialects: str, http: ModuleType) -> Any:
+def guarded_http(inner: Any, options: Options, http: ModuleType) -> Any:
     """Return an HTTP client that sends by another one, with checks.
 
     Args:
         inner: The client's HTTP client, sync or async; closed with the new one.
         options: What the guard was told.
-        dialects: ``openai`` or ``anthropic``.
         http: The module of the HTTP library.
     """
-    exchange = Exchange(options, dialects, http)
+    exchange = Exchange(options, http)
     settings = {
         "base_url": inner.base_url,
         "timeout": inner.timeout,

@@ -263,7 +263,8 @@ class Wire(Protocol):
             notice: What the client is told.
 
         Returns:
-            A status 200 answer with the notice for text and no tool calls.
+            A status 200 answer with the notice for text and no tool calls; an error where the
+            body is no answer of its own, such as a list of kept ones.
         """
         ...
 

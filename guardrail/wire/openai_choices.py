@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from guardrail.types import Frame
+from guardrail.types import ChannelKind, Frame
 from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import parse_object
+from guardrail.wire.json import is_plain, parse_object, strings
 from guardrail.wire.openai_chat_stream import ChatStream
 from guardrail.wire.openai_common import (
     CHOICE_LIMIT,
@@ -17,14 +18,22 @@ from guardrail.wire.openai_common import (
     OpenAIErrors,
     json_reply,
     kept,
+    listed,
     model_of,
     refusal_error,
+    refused_other,
     stream_reply,
 )
 
 __all__ = ["OpenAIChoices"]
 
-_ANSWER = HARMLESS | {"choices"}
+_ANSWER = HARMLESS | {
+    "choices", "input_user", "metadata", "request_id", "response_format", "tool_choice", "tools"
+}  # fmt: skip
+"""Fields of an answer; what the API keeps of a request stands beside it when it is fetched."""
+_BESIDE = ("id", "name", "content_parts", "tool_call_id")
+"""What a kept message has beside its content; the parts repeat it, images apart."""
+_MEDIA = frozenset({"type", "url", "detail", "data", "format", "file_data", "file_id"})
 
 
 class OpenAIChoices(OpenAIErrors, ABC):
@@ -46,9 +55,33 @@ class OpenAIChoices(OpenAIErrors, ABC):
         """Read a whole answer; see `Wire.read_response`."""
         payload = parse_object(body, what="answer", unique=False)
         reading = Reading()
+        items = listed(payload, reading)
+        if items is None:
+            self._read_answer(payload, reading)
+        for place, item in enumerate(items or ()):
+            own = Reading()
+            self._read_kept(item, own)
+            reading.opaque = reading.opaque or own.opaque
+            start = place * CHOICE_LIMIT  # texts of two answers are not one text
+            reading.texts += [(replace(c, index=start + c.index), text) for c, text in own.texts]
+        return whole_frame(body, reading, payload)
+
+    def _read_answer(self, payload: dict[str, Any], reading: Reading) -> None:
         reading.check(payload, _ANSWER)
         self.stream.read_choices(payload, reading)
-        return whole_frame(body, reading, payload)
+
+    def _read_kept(self, item: object, reading: Reading) -> None:
+        """Read one item of a list: an answer, or a message of the request that it answered."""
+        if not isinstance(item, dict):
+            reading.opaque = True
+        elif "choices" in item:
+            self._read_answer(item, reading)
+        else:
+            message = {key: value for key, value in item.items() if key not in _BESIDE}
+            self.stream.read_choices({"choices": [{"message": message}]}, reading)
+            beside = [item.get(key) for key in _BESIDE]
+            told = [text for text in strings(beside, _MEDIA) if not is_plain(text)]
+            reading.side(0, ChannelKind.TEXT, told)
 
     def open_stream(self, request: WireRequest) -> ChatStream:
         """Return the decoder for a streamed answer."""
@@ -64,6 +97,8 @@ class OpenAIChoices(OpenAIErrors, ABC):
 
     def output_refusal(self, request: WireRequest, body: bytes, notice: Notice) -> Reply:
         """Return the answer in place of a refused one; see `Wire.output_refusal`."""
+        if refusal := refused_other(body, notice):
+            return refusal
         fields = kept(body, (*ENVELOPE, "usage", "choices"))
         choices = fields.pop("choices", None)
         count = len(choices) if isinstance(choices, list) else 1

@@ -8,7 +8,7 @@ from typing import Any
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind
 from guardrail.wire.base import EVENT_STREAM, JSON, Notice, RefusalStyle, Reply, WireRequest
-from guardrail.wire.channels import Reading
+from guardrail.wire.channels import MAX_CHANNELS, Reading
 from guardrail.wire.json import dump, optional, parse_object
 
 __all__ = [
@@ -21,9 +21,11 @@ __all__ = [
     "error_body",
     "json_reply",
     "kept",
+    "listed",
     "model_of",
     "read_logprobs",
     "refusal_error",
+    "refused_other",
     "stream_reply",
     "wants_usage",
 ]
@@ -102,6 +104,23 @@ def refusal_error(notice: Notice, param: str) -> Reply:
     return Reply(403 if forbidden else 400, dump(body))
 
 
+def refused_other(body: bytes, notice: Notice) -> Reply | None:
+    """Return the error in place of what is no answer of its own; None where it is one.
+
+    A list would be short of its items, and a compacted conversation would go on without what
+    was said in it: a client must not take a notice for either.
+
+    Args:
+        body: What is refused.
+        notice: What the client is told.
+    """
+    what = kept(body, ("object",)).get("object")
+    return refusal_error(notice, "data") if what in _NO_ANSWERS else None
+
+
+_NO_ANSWERS = ("list", "response.compaction")
+
+
 def stream_reply(body: bytes) -> Reply:
     """Return a streamed answer with status 200."""
     return Reply(200, body, EVENT_STREAM)
@@ -119,6 +138,24 @@ def kept(body: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
     except WireError:
         return {}
     return {key: payload[key] for key in fields if key in payload}
+
+
+def listed(payload: Mapping[str, Any], reading: Reading) -> list[Any] | None:
+    """Return the items of a list of what the API keeps, or None where it is no list.
+
+    Args:
+        payload: A whole answer.
+        reading: Marked opaque where there is more than can be read.
+    """
+    items = payload.get("data")
+    if payload.get("object") != "list" or not isinstance(items, list):
+        return None
+    reading.check(payload, _LIST)
+    reading.opaque = reading.opaque or len(items) > MAX_CHANNELS
+    return items[:MAX_CHANNELS]
+
+
+_LIST = frozenset({"object", "data", "first_id", "last_id", "has_more"})
 
 
 def model_of(request: WireRequest | None) -> str:

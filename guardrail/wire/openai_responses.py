@@ -17,12 +17,14 @@ from guardrail.wire.openai_common import (
     OpenAIErrors,
     json_reply,
     kept,
+    listed,
     refusal_error,
+    refused_other,
     stream_reply,
 )
 from guardrail.wire.parts import read_parts, spoken
 from guardrail.wire.responses_closing import response_object
-from guardrail.wire.responses_stream import ResponsesStream, read_response_object
+from guardrail.wire.responses_stream import ResponsesStream, read_item, read_response_object
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["OpenAIResponses"]
@@ -53,6 +55,8 @@ _LABELS = (
     "file_id", "approval_request_id", "image_url", "file_url", "file_data", "filename", "detail",
     "encrypted_content", "result", "role",
 )  # fmt: skip
+_INSTEAD = ("prompt", "previous_response_id", "conversation")
+"""Fields that can stand for the input."""
 _MEDIA = frozenset(
     {"input_image", "input_file", "input_audio", "computer_screenshot", "image_generation_call",
      "item_reference", "compaction"}
@@ -79,7 +83,11 @@ class OpenAIResponses(OpenAIErrors):
         """Read a whole answer; see `Wire.read_response`."""
         payload = parse_object(body, what="answer", unique=False)
         reading = Reading()
-        read_response_object(payload, reading)
+        items = listed(payload, reading)
+        for index, item in enumerate(items or ()):
+            read_item(index, item, reading)
+        if items is None:
+            read_response_object(payload, reading)
         return whole_frame(body, reading, payload)
 
     def open_stream(self, request: WireRequest) -> ResponsesStream:
@@ -96,6 +104,8 @@ class OpenAIResponses(OpenAIErrors):
 
     def output_refusal(self, request: WireRequest, body: bytes, notice: Notice) -> Reply:
         """Return the answer in place of a refused one; see `Wire.output_refusal`."""
+        if refusal := refused_other(body, notice):
+            return refusal
         fields = kept(body, (*ENVELOPE, "created_at", "usage", "previous_response_id", "tools"))
         return json_reply(_refused(fields, request, notice))
 
@@ -137,7 +147,7 @@ def _read(payload: dict[str, Any], out: SegmentList) -> None:
         out.add(value, Role.USER, turn=out.turn(Role.USER))
     elif isinstance(value, list):
         _items(value, "input", out)
-    elif value is not None or not payload.get("prompt"):
+    elif value is not None or not any(payload.get(field) for field in _INSTEAD):
         raise WireError("input must be a string or a list of items", param="input")
     out.definitions(payload.get("tools"), "tools")
     out.definitions(payload.get("text"), "text")

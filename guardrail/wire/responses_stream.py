@@ -63,6 +63,13 @@ _CALL = frozenset(
      "output", "error", "approval_request_id", "caller"}
 )  # fmt: skip
 _MESSAGE = frozenset({"type", "id", "status", "role", "phase", "content"})
+_PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
+_INPUTS = frozenset({"input_text", "input_image", "input_file", "input_audio"})
+"""Parts of what a user said, as compacted conversations and lists of items give them back."""
+_MEDIA = frozenset(
+    {"image_url", "file_url", "file_id", "file_data", "filename", "detail", "input_audio",
+     "prompt_cache_breakpoint"}
+)  # fmt: skip
 _REASONING_ITEM = frozenset({"type", "id", "status", "summary", "content", "encrypted_content"})
 _RESPONSE = frozenset(
     {"id", "object", "created_at", "completed_at", "status", "background", "error",
@@ -150,7 +157,7 @@ def _read_part(index: int, sub: int, part: object, reading: Reading) -> None:
     reading.text(index, ChannelKind.REFUSAL, part.get("refusal"), sub)
     reading.side(index, _TEXT, part.get("annotations"), SIDE + 1)
     read_logprobs(index, {"content": part.get("logprobs")}, reading)
-    reading.check(part, ("type", "text", "refusal", "annotations", "logprobs"))
+    reading.check(part, _PART if kind not in _INPUTS else _PART | _MEDIA)
 
 
 class _Repeats:

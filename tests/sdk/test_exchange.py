@@ -1,0 +1,184 @@
+"""Guarded clients and what the API keeps: the official clients against a scripted server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import openai
+import pytest
+
+from guardrail import Guardrail, GuardrailBlocked, guard_client
+from tests.conftest import MarkerClassifier
+from tests.sdk.conftest import REDACTING
+
+Sent = list[tuple[str, str, bytes]]
+
+
+@contextmanager
+def serving(answer: object) -> Iterator[tuple[str, Sent]]:
+    """Answer every request the same; bytes are an event stream."""
+    sent: Sent = []
+    streamed = isinstance(answer, bytes)
+    data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            sent.append((self.command, self.path, body))
+            self.send_response(200)
+            kind = "text/event-stream" if streamed else "application/json"
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815  (names of the base class)
+
+        def log_message(self, *_: object) -> None:  # type: ignore[override]
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1", sent
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def response(text: str, **more: object) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    item = {"type": "message", "id": "m", "role": "assistant", "status": "completed"}
+    body = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed"}
+    return {**body, "model": "m", "output": [{**item, "content": [part]}], **more}
+
+
+def completion(text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+    body = {"id": "c1", "object": "chat.completion", "created": 1, "model": "m"}
+    return {**body, "choices": [{**choice, "finish_reason": "stop"}], "request_id": "req_1"}
+
+
+def compaction(text: str) -> dict[str, Any]:
+    return response(text, object="response.compaction")
+
+
+def message_list(text: str) -> dict[str, Any]:
+    item = {"id": "c1-0", "role": "user", "content": text}
+    return {"object": "list", "data": [item], "first_id": "a", "last_id": "a", "has_more": False}
+
+
+def events(text: str) -> bytes:
+    kinds = ("response.created", response("", output=[])), ("response.completed", response(text))
+    return b"".join(
+        f"event: {kind}\ndata: {json.dumps({'type': kind, 'response': body})}\n\n".encode()
+        for kind, body in kinds
+    )
+
+
+CALLS: dict[str, tuple[Callable[[Any], Any], Callable[[str], object]]] = {
+    "retrieve": (lambda c: c.responses.retrieve("resp_1"), response),
+    "retrieve_stream": (lambda c: c.responses.retrieve("resp_1", stream=True), events),
+    "cancel": (lambda c: c.responses.cancel("resp_1"), response),
+    "compact": (lambda c: c.responses.compact(model="m", input="hi"), compaction),
+    "chat": (lambda c: c.chat.completions.retrieve("c1"), completion),
+    "chat_update": (lambda c: c.chat.completions.update("c1", metadata={"a": "b"}), completion),
+    "chat_list": (
+        lambda c: c.chat.completions.list().data,
+        lambda text: {"object": "list", "data": [completion(text)]},
+    ),
+    "chat_messages": (lambda c: c.chat.completions.messages.list("c1").data, message_list),
+    "odd_path": (lambda c: c.get("/Res%70onses//resp_1/", cast_to=object), response),
+}
+
+
+def use(answer: Any) -> str:
+    """Return what a caller sees of an answer, however it comes."""
+    if isinstance(answer, openai.Stream | list):
+        return "".join(part.model_dump_json() for part in answer)
+    return answer.model_dump_json() if hasattr(answer, "model_dump_json") else str(answer)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_kept_answer_is_judged_when_it_is_fetched(name: str, rail: Guardrail) -> None:
+    call, answer = CALLS[name]
+    with (
+        serving(answer("all is well")) as (url, sent),
+        openai.OpenAI(base_url=url, api_key="x") as plain,
+    ):
+        assert "all is well" in use(call(guard_client(plain, policy=rail)))
+        assert len(sent) == 1
+    with serving(answer("BAD")) as (url, sent), openai.OpenAI(base_url=url, api_key="x") as plain:
+        with pytest.raises(GuardrailBlocked):
+            use(call(guard_client(plain, policy=rail)))
+        assert len(sent) == 1
+
+
+@pytest.mark.parametrize("name", ["retrieve", "compact", "chat"])
+async def test_the_async_client_judges_kept_answers_too(name: str, rail: Guardrail) -> None:
+    call, answer = CALLS[name]
+    with serving(answer("BAD")) as (url, _):
+        async with openai.AsyncOpenAI(base_url=url, api_key="x") as plain:
+            with pytest.raises(GuardrailBlocked):
+                await call(guard_client(plain, policy=rail))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.responses.compact(model="m", input="BAD"),
+        lambda c: c.responses.input_tokens.count(model="m", input="BAD"),
+        lambda c: c.chat.completions.update("c1", metadata={"topic": "this is BAD"}),
+        lambda c: c.post("/responses/%63ompact", cast_to=object, body={"input": "BAD"}),
+    ],
+)
+@pytest.mark.parametrize("on_block", ["raise", "message"])
+def test_what_is_sent_below_an_endpoint_is_judged(
+    call: Callable[[Any], Any], on_block: Any, rail: Guardrail
+) -> None:
+    with serving({}) as (url, sent), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail, on_block=on_block)
+        if on_block == "raise":
+            with pytest.raises(GuardrailBlocked):
+                call(client)
+        else:  # where a message cannot stand for the answer, an error does
+            with pytest.raises(openai.BadRequestError, match="no way"):
+                use(call(client))
+        assert not sent
+
+
+def test_a_request_under_another_spelling_is_judged(rail: Guardrail) -> None:
+    body = {"messages": [{"role": "user", "content": "BAD"}]}
+    with serving({}) as (url, sent), openai.OpenAI(base_url=url, api_key="x") as plain:
+        with pytest.raises(GuardrailBlocked):
+            guard_client(plain, policy=rail).post("/chat//c%6fmpletions", cast_to=object, body=body)
+        assert not sent
+
+
+def test_a_refused_fetch_can_be_answered_with_the_policys_message(rail: Guardrail) -> None:
+    with serving(response("BAD")) as (url, _), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail, on_block="message")
+        assert client.responses.retrieve("resp_1").output_text == "no way"
+
+
+def test_a_compacted_conversation_is_redacted_on_both_ways(marker: MarkerClassifier) -> None:
+    rail = Guardrail(REDACTING, marker)
+    answer = compaction("write to ann@example.org")
+    with serving(answer) as (url, sent), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail)
+        made = client.responses.compact(model="m", input="I am bob@example.org")
+        assert "ann@" not in made.model_dump_json()
+        assert b"bob@" not in sent[0][2]
+
+
+def test_a_server_that_forgets_an_answer_is_not_in_the_way(rail: Guardrail) -> None:
+    gone = {"id": "c1", "object": "chat.completion.deleted", "deleted": True}
+    with serving(gone) as (url, _), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail)
+        assert client.chat.completions.delete("c1").deleted
