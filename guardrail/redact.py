@@ -23,10 +23,12 @@ from guardrail.types import (
     Channel,
     ChannelKind,
     Direction,
+    Edits,
     Finding,
     Frame,
     Outcome,
     Role,
+    Span,
     Stage,
     Verdict,
 )
@@ -41,9 +43,9 @@ _GAP: Final = re.compile(r"\W")
 CONTEXT_CHARS: Final = 256
 """Text before the open end that patterns see, for what they ask of its surroundings."""
 
-EditFrame = Callable[[Frame, Mapping[str, str], Callable[[str], str]], Frame | None]
-"""Writes a frame anew: new texts for the texts of its spans, and a function for every other text
-in it. Returns None where a text cannot be found in the frame."""
+EditFrame = Callable[[Frame, Edits, Callable[[str], str]], Frame | None]
+"""Writes a frame anew: new strings for those of its spans, and a function for every other string
+in it. Returns None where one cannot be found in the frame."""
 
 
 class Unredactable(CheckError):  # noqa: N818  (an ending, told to the sink)
@@ -145,12 +147,21 @@ class _ChannelText:
     """The text of one channel: how far it is settled, and the places in what is open.
 
     Positions count characters from the channel's start.
+
+    Args:
+        finder: Finds places in it.
+        counts: Takes their number, by kind.
+        head: Characters at its start that another channel had: what stands in them was taken out
+            there, and they only say how what follows reads.
+        fixed: Whether nothing can be taken out of it.
     """
 
-    __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "_state", "places",
-                 "received", "settled")  # fmt: skip
+    __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "_state", "fixed",
+                 "places", "received", "settled")  # fmt: skip
 
-    def __init__(self, finder: MatchFinder, counts: Counter[str]) -> None:
+    def __init__(
+        self, finder: MatchFinder, counts: Counter[str], head: int = 0, *, fixed: bool = False
+    ) -> None:
         self._finder = finder
         self._counts = counts
         self._known = ""
@@ -158,15 +169,16 @@ class _ChannelText:
         self._state = BEGIN
         self._parts: list[str] = []
         self.received = 0
-        self.settled = 0
+        self.settled = head
+        self.fixed = fixed
         self.places: list[Match] = []
 
-    def append(self, text: str) -> tuple[int, int]:
-        """Take in text; return its positions."""
+    def append(self, text: str) -> int:
+        """Take in text; return where it begins."""
         self._parts.append(text)
         start = self.received
         self.received += len(text)
-        return start, self.received
+        return start
 
     def settle(self, *, ended: bool) -> None:
         """Find what is settled by now."""
@@ -177,15 +189,14 @@ class _ChannelText:
         found = self._finder.read(text, self._state, ended=ended)
         places = found.places
         open_at = found.text.boundary(max(found.settled, len(text) - MAX_OPEN_CHARS))
-        settled = self._known_at + open_at
+        settled = max(self.settled, self._known_at + open_at)
         for place in places:
-            start, end = place.start + self._known_at, place.end + self._known_at
-            if end > self.settled and start < settled:
-                start = max(start, self.settled)
-                end = min(end, settled)  # what is open beyond the bound goes as it stands
+            start = max(place.start + self._known_at, self.settled)
+            end = min(place.end + self._known_at, settled)  # beyond the bound it goes as it stands
+            if start < end:
                 self.places.append(Match(start, end, place.category, place.kind, place.shown))
                 self._counts[place.kind] += 1
-        self.settled = max(self.settled, settled)
+        self.settled = settled
         keep = found.text.boundary(_context_from(text, open_at, places))
         self._state = found.text.state(keep)
         self._known, self._known_at = text[keep:], self._known_at + keep
@@ -211,17 +222,35 @@ def _context_from(text: str, open_at: int, places: Sequence[Match]) -> int:
 
 
 class _Waiting:
-    """A frame, and the positions of its texts."""
+    """A frame, and the positions of its strings."""
 
     __slots__ = ("frame", "spans")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.spans: list[tuple[_ChannelText, int, int, str]] = []
+        self.spans: list[tuple[_ChannelText, int, Span]] = []
 
     @property
     def settled(self) -> bool:
-        return all(end <= channel.settled for channel, _, end, _ in self.spans)
+        return all(at + len(span.text) <= channel.settled for channel, at, span in self.spans)
+
+    def edits(self) -> Edits:
+        """Return what becomes of the frame's strings.
+
+        Raises:
+            Unredactable: Of one string two things are to become, or nothing can.
+        """
+        edits = {(s.channel.index, text): text for s in self.frame.spans for *_, text in s.strings()}
+        known: dict[tuple[int, str], str] = {}
+        for channel, at, span in self.spans:
+            for start, end, text in span.strings():
+                key = span.channel.index, text
+                shown = _shown(text, at + start, at + end, channel.places, at + start)
+                edits[key] = known.setdefault(key, shown)
+                if edits[key] != shown or (shown != text and channel.fixed):
+                    raise Unredactable
+            channel.forget(at + len(span.text))
+        return edits
 
 
 class StreamRedactor:
@@ -262,9 +291,9 @@ class StreamRedactor:
         for frame in frames:
             waiting = _Waiting(frame)
             for span in frame.spans:
-                channel = self._channel(span.channel)
+                channel = self._channel(span)
                 if channel is not None and span.text:
-                    waiting.spans.append((channel, *channel.append(span.text), span.text))
+                    waiting.spans.append((channel, channel.append(span.text), span))
                     touched[channel] = None
             self._waiting.append(waiting)
             for ending in frame.ends:
@@ -289,10 +318,14 @@ class StreamRedactor:
                 channel.settle(ended=True)
         return list(self._leaving())
 
-    def _channel(self, channel: Channel) -> _ChannelText | None:
+    def _channel(self, span: Span) -> _ChannelText | None:
+        channel = span.channel
         if channel not in self._channels:
             finder = self._redactor.finder(Role.ASSISTANT, channel.kind)
-            made = _ChannelText(finder, self._redactor.counts) if finder is not None else None
+            head = next(span.strings())[0]
+            # Where in their JSON arguments go on is not known.
+            fixed = head > 0 and channel.kind is ChannelKind.TOOL_ARGUMENTS
+            made = finder and _ChannelText(finder, self._redactor.counts, head, fixed=fixed)
             self._channels[channel] = made
         return self._channels[channel]
 
@@ -301,14 +334,7 @@ class StreamRedactor:
             yield self._edited(self._waiting.popleft())
 
     def _edited(self, waiting: _Waiting) -> Frame:
-        texts: dict[str, str] = {span.text: span.text for span in waiting.frame.spans}
-        for channel, start, end, text in waiting.spans:
-            # Two spans of one frame with the same text: what is redacted in either stays out.
-            shown = _shown(text, start, end, channel.places, start)
-            if shown != text:
-                texts[text] = shown
-            channel.forget(end)
-        frame = self._edit(waiting.frame, texts, self._other)
+        frame = self._edit(waiting.frame, waiting.edits(), self._other)
         if frame is None:
             raise Unredactable
         return frame

@@ -6,7 +6,7 @@ This room knows nothing of models, policies, HTTP or clocks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -17,6 +17,7 @@ __all__ = [
     "ChannelKind",
     "Coverage",
     "Direction",
+    "Edits",
     "Escalation",
     "Evidence",
     "Finding",
@@ -148,10 +149,22 @@ class Span:
     Args:
         channel: The channel it continues.
         text: The decoded text; may be empty.
+        pieces: Start and end in it of each string that the frame has; empty where the text is
+            such a string itself.
     """
 
     channel: Channel
     text: str
+    pieces: tuple[tuple[int, int], ...] = ()
+
+    def strings(self) -> Iterator[tuple[int, int, str]]:
+        """Yield the strings of the frame in it: start, end and text."""
+        for start, end in self.pieces or ((0, len(self.text)),):
+            yield start, end, self.text[start:end]
+
+
+Edits = Mapping[tuple[int, str], str]
+"""New strings for a frame, by the index of their channel and the strings that they stand for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

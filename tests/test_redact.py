@@ -46,9 +46,9 @@ KEYS = pytest.mark.parametrize("key", list(STREAMS), ids=lambda k: f"{k[0]}-{k[1
 CHANNEL = Channel()
 
 
-def text_edit(frame: Frame, texts, other) -> Frame:
+def text_edit(frame: Frame, edits, other) -> Frame:
     """Edit frames that are nothing but their one text."""
-    return Frame(b"", tuple(Span(span.channel, texts[span.text]) for span in frame.spans))
+    return Frame(b"", tuple(Span(span.channel, edits[span.channel.index, span.text]) for span in frame.spans))
 
 
 def streamed(pieces: Sequence[str], policy=POLICY) -> str:

@@ -6,12 +6,12 @@ A codec serves one stream. It knows neither asyncio nor policies: it is told wha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from guardrail.sdk.adapters import EMPTY_REQUEST, as_plain, dialect_of, dump_plain
-from guardrail.types import Channel, Frame, Span
+from guardrail.types import Channel, Edits, Frame, Span
 from guardrail.wire import Notice, WireStream
 from guardrail.wire.rewrite import edit_event
 from guardrail.wire.sse import SseDecoder
@@ -47,9 +47,7 @@ class Codec(Protocol[T]):
         """Return what the consumer gets for cleared frames."""
         ...
 
-    def edit(
-        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
-    ) -> Frame | None:
+    def edit(self, frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
         """Return a frame with other texts; see `guardrail.redact.EditFrame`."""
         ...
 
@@ -91,11 +89,11 @@ class TextCodec(Generic[T]):
     def edit(
         self,
         frame: Frame,
-        texts: Mapping[str, str],
+        edits: Edits,
         other: Callable[[str], str],  # noqa: ARG002
     ) -> Frame | None:
         """Return a frame with another text, where an item can be made of one."""
-        changed = [shown for text, shown in texts.items() if shown != text]
+        changed = [shown for (_, text), shown in edits.items() if shown != text]
         if not changed:
             return frame
         return None if self._make is None else replace(frame, payload=self._make(changed[0]))
@@ -138,13 +136,11 @@ class EventCodec:
             out.append(pair[0])
         return out
 
-    def edit(
-        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
-    ) -> Frame | None:
+    def edit(self, frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
         """Return a frame with other texts; its object is made anew, of the same type."""
         pair: Any = frame.payload
         item, inner = pair
-        made = edit_event(inner, texts, other)
+        made = edit_event(inner, edits, other)
         if made is None or made is inner:
             return None if made is None else frame
         make = getattr(type(item), "model_validate", None)
@@ -192,11 +188,9 @@ class ByteCodec:
             self._stream.sent(frame)
         return [b"".join(frame.raw for frame in frames)]
 
-    def edit(
-        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
-    ) -> Frame | None:
+    def edit(self, frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
         """Return a frame with other texts."""
-        return edit_event(frame, texts, other)
+        return edit_event(frame, edits, other)
 
     def refusal(self, notice: Notice) -> Iterable[bytes]:
         """Return the closing frames of the dialect."""
@@ -227,11 +221,9 @@ class AnyCodec:
         """Return what the consumer gets."""
         return self._codec.items(frames) if self._codec is not None else ()
 
-    def edit(
-        self, frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]
-    ) -> Frame | None:
+    def edit(self, frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
         """Return a frame with other texts."""
-        return self._codec.edit(frame, texts, other) if self._codec is not None else frame
+        return self._codec.edit(frame, edits, other) if self._codec is not None else frame
 
     def refusal(self, notice: Notice) -> Iterable[Any]:
         """Return the items that end a blocked stream."""

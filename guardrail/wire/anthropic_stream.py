@@ -60,8 +60,7 @@ def read_block(index: int, block: object, reading: Reading) -> None:
         reading.arguments(index, block.get("input"))
         reading.check(block, _CALL_KNOWN)
     else:  # results of server tools, and whatever comes: all that can be read is judged
-        text = "\n".join(strings(block, _RESULT_LABELS))
-        reading.text(index, ChannelKind.TOOL_RESULT, text)
+        reading.joined(index, ChannelKind.TOOL_RESULT, strings(block, _RESULT_LABELS))
 
 
 class AnthropicStream(SseStream):

@@ -6,7 +6,7 @@ channels are open.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Reading:
     """What one frame, or one whole answer, says.
 
     Attributes:
-        texts: Text by channel, in order.
+        texts: Text by channel, in order, as if no channel had ended before.
         opaque: Whether something has a shape that we do not know and may carry text.
         keepalive: Whether it is a ping.
     """
@@ -41,7 +41,7 @@ class Reading:
     __slots__ = ("keepalive", "opaque", "texts")
 
     def __init__(self) -> None:
-        self.texts: list[tuple[Channel, str]] = []
+        self.texts: list[Span] = []
         self.opaque = False
         self.keepalive = False
 
@@ -56,9 +56,35 @@ class Reading:
         """
         if isinstance(value, str):
             if value:
-                self.texts.append((Channel(index, kind, sub), clean(value)))
+                self.texts.append(Span(Channel(index, kind, sub), clean(value)))
         elif value is not None:
             self.opaque = True
+
+    def joined(
+        self,
+        index: int,
+        kind: ChannelKind,
+        parts: Iterable[str],
+        sub: int = 0,
+        by: str = "\n",
+    ) -> None:
+        """Add one text made of several strings of the frame.
+
+        Args:
+            index: Choice or item index.
+            kind: What the text is.
+            parts: The strings, as `strings` yields them.
+            sub: Second index.
+            by: What stands between them.
+        """
+        pieces: list[tuple[int, int]] = []
+        at = 0
+        for part in (parts := list(parts)):
+            pieces.append((at, at + len(part)))
+            at += len(part) + len(by)
+        if parts:
+            several = tuple(pieces) if len(parts) > 1 else ()
+            self.texts.append(Span(Channel(index, kind, sub), by.join(parts), several))
 
     def name(self, index: int, value: object, sub: int = 0) -> None:
         """Add the name of a tool to its arguments, unless it is a plain identifier."""
@@ -80,15 +106,15 @@ class Reading:
             value: Any JSON; every string in it counts, labels apart.
             sub: Second index.
         """
-        had = {text for channel, text in self.texts if channel.index == index}
-        new = [text for text in strings(value, _LABELS) if text not in had]
-        self.text(index, kind, "\n".join(new), sub)
+        had = {span.text for span in self.texts if span.channel.index == index}
+        new = (text for text in strings(value, _LABELS) if text not in had)
+        self.joined(index, kind, new, sub)
 
     def beside(self, index: int, kind: ChannelKind, text: str, sub: int = SIDE) -> None:
         """Add a text unless it is part of one that the frame has already."""
         text = clean(text)
-        if text and not any(text in had for channel, had in self.texts if channel.index == index):
-            self.texts.append((Channel(index, kind, sub), text))
+        if text and not any(text in s.text for s in self.texts if s.channel.index == index):
+            self.texts.append(Span(Channel(index, kind, sub), text))
 
     def check(self, obj: Mapping[str, Any], known: Collection[str]) -> None:
         """Make the frame opaque if an object has a string outside its known keys."""
@@ -104,7 +130,8 @@ def whole_frame(raw: bytes, reading: Reading, payload: object) -> Frame:
         reading: What it says.
         payload: The decoded body.
     """
-    spans = tuple(Span(channel, text) for channel, text in reading.texts)
+    # What is edited in it is read again, and needs no pieces.
+    spans = tuple(Span(span.channel, span.text) for span in reading.texts)
     ends = tuple(dict.fromkeys(span.channel for span in spans))
     return Frame(raw, spans, ends, opaque=reading.opaque, payload=payload)
 
@@ -146,23 +173,27 @@ class Channels:
         self._ended: dict[Channel, _Run] = {}
         self._count = 0
 
-    def add(self, channel: Channel, text: str) -> Span:
+    def add(self, read: Span) -> Span:
         """Return the span of a text.
 
         Args:
-            channel: The channel as the dialect names it.
-            text: What it adds.
+            read: What is added, in the channel as the dialect names it.
 
         Raises:
             WireError: More than `MAX_CHANNELS` channels.
         """
-        run = self._open.get(channel)
+        run, head = self._open.get(read.channel), ""
         if run is None:
-            run, text = self._start(channel, text)
-        run.tail = (run.tail + text)[-_TAIL_CHARS:]
-        return Span(run.channel, text)
+            run = self._start(read.channel)
+            head = run.tail
+        run.tail = (run.tail + read.text)[-_TAIL_CHARS:]
+        own = read.pieces
+        if head:
+            at = len(head)
+            own = tuple((at + start, at + end) for start, end, _ in read.strings())
+        return Span(run.channel, head + read.text, own)
 
-    def _start(self, channel: Channel, text: str) -> tuple[_Run, str]:
+    def _start(self, channel: Channel) -> _Run:
         self._count += 1
         if self._count > MAX_CHANNELS:
             raise WireError(f"the answer has more than {MAX_CHANNELS} channels")
@@ -171,10 +202,10 @@ class Channels:
             run = _Run(channel)
         else:
             sub = before.channel.sub + _RESUMED
-            run = _Run(Channel(channel.index, channel.kind, sub), resumed=True)
-            text = before.tail + text
+            resumed = Channel(channel.index, channel.kind, sub)
+            run = _Run(resumed, before.tail, resumed=True)
         self._open[channel] = run
-        return run, text
+        return run
 
     def end(self, which: Callable[[Channel], bool], *, early: bool = False) -> tuple[Channel, ...]:
         """End open channels.

@@ -124,5 +124,5 @@ def _calls(message: dict[str, Any], path: str, role: Role, turn: int, out: Segme
     reading.arguments(turn, function.get("arguments"))
     if reading.opaque:
         raise WireError(f"{path}: tool names must be strings", param=path)
-    for channel, text in reading.texts:
-        out.add(text, role, channel.kind, turn=turn, sub=channel.sub)
+    for read in reading.texts:
+        out.add(read.text, role, read.channel.kind, turn=turn, sub=read.channel.sub)

@@ -117,8 +117,7 @@ def _content(index: int, content: object, reading: Reading) -> None:
         reading.text(index, ChannelKind.TEXT, part.get("text"))
         reading.text(index, ChannelKind.REFUSAL, part.get("refusal"))
         thinking = part.get("thinking")
-        text = "".join(strings(thinking, ("type",))) if thinking is not None else None
-        reading.text(index, ChannelKind.REASONING, text)
+        reading.joined(index, ChannelKind.REASONING, strings(thinking, ("type",)), by="")
 
 
 def _calls(index: int, message: dict[str, Any], reading: Reading) -> None:
@@ -220,7 +219,7 @@ class ChatStream(SseStream):
             if data.get(key):
                 self._envelope.setdefault(key, data[key])
         self._usage = object_at(data, "usage") or self._usage
-        touched = [channel for channel, _ in reading.texts if channel.sub < SIDE]
+        touched = [read.channel for read in reading.texts if read.channel.sub < SIDE]
         ends: tuple[Channel, ...] = ()
         for channel in touched:
             ends += self.channels.end(lambda c, new=channel: _gives_way(c, new), early=True)  # type: ignore[misc]
@@ -239,7 +238,7 @@ class ChatStream(SseStream):
         for index, _ in choices_of(payload, reading):
             sent = self._choices.setdefault(index, SentChoice())
             sent.finished = sent.finished or index in finished
-        for channel, _ in reading.texts:
+        for channel in (read.channel for read in reading.texts):
             if channel.kind is ChannelKind.TEXT and channel.sub < SIDE:
                 self._choices[channel.index].text = True
 

@@ -126,16 +126,16 @@ def read_item(index: int, item: object, reading: Reading) -> None:
         reading.arguments(index, item.get("arguments"))
         reading.arguments(index, item.get("input"))
         for field in ("output", "error"):
-            reading.text(index, _RESULT, "\n".join(strings(item.get(field), _ITEM_LABELS)))
+            reading.joined(index, _RESULT, strings(item.get(field), _ITEM_LABELS))
         reading.check(item, _CALL)
     elif kind == "image_generation_call":
         reading.check(item, _ITEM_LABELS)  # a picture cannot be judged
     elif kind == "code_interpreter_call":
         reading.arguments(index, item.get("code"))
-        reading.text(index, _RESULT, "\n".join(strings(item.get("outputs"), _ITEM_LABELS)))
+        reading.joined(index, _RESULT, strings(item.get("outputs"), _ITEM_LABELS))
         reading.check(item, _ITEM_LABELS | {"code", "outputs"})
     else:  # server tools, and whatever comes: all that can be read is judged
-        reading.text(index, _RESULT, "\n".join(strings(item, _ITEM_LABELS)), SIDE)
+        reading.joined(index, _RESULT, strings(item, _ITEM_LABELS), SIDE)
 
 
 def _read_parts(index: int, parts: object, base: int, reading: Reading) -> None:
@@ -284,7 +284,7 @@ class ResponsesStream(SseStream):
     def _take_new(self, own: Reading, reading: Reading) -> None:
         """Add what ``own`` has and nobody said before."""
         reading.opaque = reading.opaque or own.opaque
-        reading.texts += [(c, text) for c, text in own.texts if self._repeats.new(c.kind, text)]
+        reading.texts += [s for s in own.texts if self._repeats.new(s.channel.kind, s.text)]
 
     def sent_payload(self, payload: dict[str, Any]) -> None:
         """Note what the client has."""

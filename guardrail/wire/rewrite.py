@@ -7,14 +7,16 @@ or encodes. What a server says about its tokens goes where a text changes, for i
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from guardrail.errors import WireError
-from guardrail.types import Channel, ChannelKind, Frame, Role, Segment
+from guardrail.types import Channel, ChannelKind, Edits, Frame, Role, Segment
 from guardrail.wire.base import WireRequest
-from guardrail.wire.json import clean, strings
+from guardrail.wire.json import clean, is_plain, strings
+from guardrail.wire.openai_common import choice_index
 
 __all__ = ["edit_body", "edit_event", "edit_payload", "redact_request", "rewrite"]
 
@@ -40,18 +42,26 @@ _LEAST_NUMBER: Final = 1_000_000
 class _Walk:
     """One pass over a decoded value."""
 
-    def __init__(self, texts: Mapping[str, str], other: Callable[[str], str]) -> None:
-        self._texts = texts
+    def __init__(self, edits: Edits, other: Callable[[str], str]) -> None:
+        self._edits = edits
+        self._anywhere: dict[str, set[str]] = {}
+        for (_, text), shown in edits.items():
+            self._anywhere.setdefault(text, set()).add(shown)
+        moved = (text for (_, text), shown in edits.items() if shown != text)
+        self._moved = frozenset(text for text in moved if not is_plain(text))
+        self._index = -1  # of the choice that one is in
         self._other = other
-        self.found: set[str] = set()
+        self.found: Counter[str] = Counter()
+        self.stuck = False
         self.changed = False
 
     def value(self, value: Any, key: str) -> Any:
         if isinstance(value, str):
-            return value if key in _LABELS else self._string(value)
+            return value if key in _LABELS and not self._told(value) else self._string(value)
         if isinstance(value, list):
-            return [self.value(child, key) for child in value]
+            return [self._child(child, key, place) for place, child in enumerate(value)]
         if isinstance(value, dict):
+            self.stuck = self.stuck or any(map(self._told, value))
             return {name: self.value(child, name) for name, child in value.items()}
         if isinstance(value, int) and abs(value) >= _LEAST_NUMBER and key not in _LABELS:
             digits = str(abs(value))  # a card number may be one
@@ -60,13 +70,35 @@ class _Walk:
             return value if shown == digits else shown
         return value
 
+    def _child(self, value: Any, key: str, place: int) -> Any:
+        if key != "choices" or not isinstance(value, dict):
+            return self.value(value, key)
+        index, before = choice_index(value, place), self._index
+        self._index = -1 if index is None else index
+        made = self.value(value, key)
+        self._index = before
+        return made
+
+    def _told(self, name: str) -> bool:
+        """Return whether a key or label says what is taken out of a text, and is no mere name."""
+        return bool(self._moved) and clean(name) in self._moved
+
+    def _edit(self, text: str) -> str | None:
+        """Return the new text of one in this choice, or else of the same one anywhere."""
+        if (self._index, text) in self._edits:
+            return self._edits[self._index, text]
+        shown = self._anywhere.get(text, set())
+        changed = [new for new in shown if new != text]
+        self.stuck = self.stuck or len(changed) > 1  # whose it is, is not known
+        return changed[0] if changed else text if shown else None
+
     def _string(self, text: str) -> str:
         plain = clean(text)
-        shown = self._texts.get(plain)
+        shown = self._edit(plain)
         if shown is None:
             shown = self._other(plain) if plain else plain
         else:
-            self.found.add(plain)
+            self.found[plain] += 1
         if shown == plain:
             return text
         self.changed = True
@@ -74,23 +106,23 @@ class _Walk:
 
 
 def rewrite(
-    payload: Any, texts: Mapping[str, str], other: Callable[[str], str]
-) -> tuple[Any, bool, bool]:
+    payload: Any, edits: Edits, other: Callable[[str], str]
+) -> tuple[Any, bool, Mapping[str, int]]:
     """Return a decoded body with other texts.
 
     Args:
         payload: Any decoded JSON; the parser has bounded its depth.
-        texts: New texts by the texts that they stand for.
+        edits: New texts by the index and the text that they stand for.
         other: What every other text becomes.
 
     Returns:
-        The new body, whether it differs, and whether every text of ``texts`` that changes was
-        found in it as a string of its own.
+        The new body, whether it differs, and how often texts of ``edits`` were found in it as
+        strings of their own; none where one of them stands where it cannot be edited.
     """
-    walk = _Walk(texts, other)
+    walk = _Walk(edits, other)
     made = walk.value(payload, "")
-    whole = all(text in walk.found for text, shown in texts.items() if shown != text)
-    return (_without_tokens(made) if walk.changed else payload), walk.changed, whole
+    found = {} if walk.stuck else walk.found
+    return (_without_tokens(made) if walk.changed else payload), walk.changed, found
 
 
 def _without_tokens(value: Any) -> Any:
@@ -104,9 +136,7 @@ def _without_tokens(value: Any) -> Any:
     }
 
 
-def edit_payload(
-    payload: Any, texts: Mapping[str, str], other: Callable[[str], str]
-) -> bytes | None:
+def edit_payload(payload: Any, edits: Edits, other: Callable[[str], str]) -> bytes | None:
     """Return a body as JSON with other texts, or None where nothing in it changes.
 
     Whether all of it was reached is for the caller to see, by reading the new body.
@@ -117,26 +147,29 @@ def edit_payload(
     if isinstance(payload, str):  # an error page that is no JSON
         shown = other(payload)
         return None if shown == payload else shown.encode()
-    made, changed, _ = rewrite(payload, texts, other)
+    made, changed, _ = rewrite(payload, edits, other)
     return json.dumps(made, separators=(",", ":"), allow_nan=False).encode() if changed else None
 
 
-def edit_event(frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]) -> Frame | None:
+def edit_event(frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
     """Return a frame of an event stream with other texts.
 
     Args:
         frame: The frame, with its decoded event.
-        texts: New texts by the texts of its spans.
+        edits: New texts by the index and the strings of its spans.
         other: What every other text becomes.
 
     Returns:
         The frame itself where nothing changes; None where a text of its spans that changes is
-        no string of its own in it.
+        not as often a string of its own in it as it was read.
     """
     if not isinstance(frame.payload, dict):
-        return frame if all(text == shown for text, shown in texts.items()) else None
-    made, changed, whole = rewrite(frame.payload, texts, other)
-    if not whole:
+        return frame if all(key[1] == shown for key, shown in edits.items()) else None
+    made, changed, found = rewrite(frame.payload, edits, other)
+    gone = {key for key, shown in edits.items() if key[1] != shown}
+    strings_of = ((span.channel.index, text) for span in frame.spans for *_, text in span.strings())
+    read = Counter(key[1] for key in strings_of if key in gone)
+    if any(found.get(text, 0) < times for text, times in read.items()):
         return None
     if not changed:
         return frame
@@ -151,7 +184,7 @@ def edit_event(frame: Frame, texts: Mapping[str, str], other: Callable[[str], st
 
 def edit_body(
     read: Callable[[bytes], Frame], is_clean: Callable[[Channel, str], bool]
-) -> Callable[[Frame, Mapping[str, str], Callable[[str], str]], Frame | None]:
+) -> Callable[[Frame, Edits, Callable[[str], str]], Frame | None]:
     """Return what edits a whole answer, and sees by reading it again that nothing was missed.
 
     Args:
@@ -159,9 +192,9 @@ def edit_body(
         is_clean: Whether a text of the new answer has nothing left to take out.
     """
 
-    def edit(frame: Frame, texts: Mapping[str, str], other: Callable[[str], str]) -> Frame | None:
+    def edit(frame: Frame, edits: Edits, other: Callable[[str], str]) -> Frame | None:
         try:
-            body = edit_payload(frame.payload, texts, other)
+            body = edit_payload(frame.payload, edits, other)
             made = frame if body is None else read(body)
         except (WireError, ValueError):
             return None
@@ -185,12 +218,12 @@ def redact_request(
     Returns:
         The request itself where nothing is redacted; None where a place cannot be edited.
     """
-    texts: dict[str, str] = {}
+    texts: dict[tuple[int, str], str] = {}
     joined: dict[str, Segment] = {}
     for segment in request.segments:
         shown = redact(segment.text, segment.role, segment.channel.kind, True)
         if shown != segment.text:
-            texts[segment.text] = shown
+            texts[0, segment.text] = shown
             joined |= dict.fromkeys(_parts(segment.text), segment)
     if not texts:
         return request

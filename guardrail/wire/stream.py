@@ -102,7 +102,7 @@ class SseStream(ABC):
             return Frame(event.raw, opaque=True)
         reading = Reading()
         before = self.read(data, reading)
-        spans = tuple(self.channels.add(channel, text) for channel, text in reading.texts)
+        spans = tuple(self.channels.add(read) for read in reading.texts)
         ends = before + self.ended()
         opaque = reading.opaque or event.damaged or _misnamed(event, data)
         mute = reading.keepalive and not (spans or ends or opaque)
