@@ -7,14 +7,12 @@ a place may still go on. How an edited frame is written is told by the caller.
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from guardrail.classifier.json_text import BEGIN
-from guardrail.classifier.matches import Match, MatchFinder
+from guardrail.classifier.growing import MAX_OPEN_CHARS, GrowingText, shown_in
+from guardrail.classifier.matches import MatchFinder
 from guardrail.decide import rules_for
 from guardrail.errors import CheckError
 from guardrail.policy import Policy
@@ -35,13 +33,14 @@ from guardrail.types import (
 
 __all__ = ["EditFrame", "Redactor", "StreamRedactor", "Unredactable", "unredactable"]
 
-MAX_OPEN_CHARS: Final = 8_192
-"""Longest open end: a private key is shorter. What is open beyond it goes as it stands."""
+MIN_PATIENCE_FRAMES: Final = 64
+"""What a quiet channel has left unread is read after so many frames, or as many as wait."""
+LARGE_BYTES: Final = 16_384
+"""Frames that are too much to be redacted beside other work at once."""
+LARGE_OPEN_CHARS: Final = 2_048
+"""An open end that is: detectors take some 10 microseconds for a character of digits."""
 MAX_WAITING_FRAMES: Final = 4 * MAX_OPEN_CHARS
 """Frames that wait for an earlier one: a choice that stops within a word keeps the others back."""
-_GAP: Final = re.compile(r"\W")
-CONTEXT_CHARS: Final = 256
-"""Text before the open end that patterns see, for what they ask of its surroundings."""
 
 EditFrame = Callable[[Frame, Edits, Callable[[str], str]], Frame | None]
 """Writes a frame anew: new strings for those of its spans, and a function for every other string
@@ -122,7 +121,7 @@ class Redactor:
         places = finder.find(text) if finder is not None else []
         if count:
             self.counts.update(place.kind for place in places)
-        return _shown(text, 0, len(text), places, 0)
+        return shown_in(text, 0, len(text), places, 0)
 
     def clean(self, channel: Channel, text: str) -> bool:
         """Return whether a text of an answer has no place that is redacted."""
@@ -143,84 +142,6 @@ class Redactor:
         return [*stream.feed([frame]), *stream.flush()][0]
 
 
-class _ChannelText:
-    """The text of one channel: how far it is settled, and the places in what is open.
-
-    Positions count characters from the channel's start.
-
-    Args:
-        finder: Finds places in it.
-        counts: Takes their number, by kind.
-        head: Characters at its start that another channel had: what stands in them was taken out
-            there, and they only say how what follows reads.
-        fixed: Whether nothing can be taken out of it.
-    """
-
-    __slots__ = ("_counts", "_finder", "_known", "_known_at", "_parts", "_state", "fixed",
-                 "places", "received", "settled")  # fmt: skip
-
-    def __init__(
-        self, finder: MatchFinder, counts: Counter[str], head: int = 0, *, fixed: bool = False
-    ) -> None:
-        self._finder = finder
-        self._counts = counts
-        self._known = ""
-        self._known_at = 0
-        self._state = BEGIN
-        self._parts: list[str] = []
-        self.received = 0
-        self.settled = head
-        self.fixed = fixed
-        self.places: list[Match] = []
-
-    def append(self, text: str) -> int:
-        """Take in text; return where it begins."""
-        self._parts.append(text)
-        start = self.received
-        self.received += len(text)
-        return start
-
-    def settle(self, *, ended: bool) -> None:
-        """Find what is settled by now."""
-        if not self._parts and not ended:
-            return
-        text = self._known + "".join(self._parts)
-        self._parts.clear()
-        found = self._finder.read(text, self._state, ended=ended)
-        places = found.places
-        open_at = found.text.boundary(max(found.settled, len(text) - MAX_OPEN_CHARS))
-        settled = max(self.settled, self._known_at + open_at)
-        for place in places:
-            start = max(place.start + self._known_at, self.settled)
-            end = min(place.end + self._known_at, settled)  # beyond the bound it goes as it stands
-            if start < end:
-                self.places.append(Match(start, end, place.category, place.kind, place.shown))
-                self._counts[place.kind] += 1
-        self.settled = settled
-        keep = found.text.boundary(_context_from(text, open_at, places))
-        self._state = found.text.state(keep)
-        self._known, self._known_at = text[keep:], self._known_at + keep
-
-    def forget(self, position: int) -> None:
-        """Drop places before a position that was released."""
-        del self.places[: bisect_right(self.places, position, key=lambda place: place.end)]
-
-
-def _context_from(text: str, open_at: int, places: Sequence[Match]) -> int:
-    """Return where the context begins: between words, and in no place.
-
-    Matches are then found as in the whole text: none that began before the context goes on in it.
-    """
-    at = max(0, open_at - CONTEXT_CHARS)
-    if at > 0:
-        gap = _GAP.search(text, at, open_at)
-        at = gap.start() if gap else at
-    for place in places:
-        if place.start < at < place.end:
-            at = min(place.end, open_at)
-    return at
-
-
 class _Waiting:
     """A frame, and the positions of its strings."""
 
@@ -228,7 +149,7 @@ class _Waiting:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.spans: list[tuple[_ChannelText, int, Span]] = []
+        self.spans: list[tuple[GrowingText, int, Span]] = []
 
     @property
     def settled(self) -> bool:
@@ -240,12 +161,14 @@ class _Waiting:
         Raises:
             Unredactable: Of one string two things are to become, or nothing can.
         """
-        edits = {(s.channel.index, text): text for s in self.frame.spans for *_, text in s.strings()}
+        edits = {
+            (s.channel.index, text): text for s in self.frame.spans for *_, text in s.strings()
+        }
         known: dict[tuple[int, str], str] = {}
         for channel, at, span in self.spans:
             for start, end, text in span.strings():
                 key = span.channel.index, text
-                shown = _shown(text, at + start, at + end, channel.places, at + start)
+                shown = shown_in(text, at + start, at + end, channel.places, at + start)
                 edits[key] = known.setdefault(key, shown)
                 if edits[key] != shown or (shown != text and channel.fixed):
                     raise Unredactable
@@ -267,8 +190,9 @@ class StreamRedactor:
     def __init__(self, redactor: Redactor, edit: EditFrame) -> None:
         self._redactor = redactor
         self._edit = edit
-        self._channels: dict[Channel, _ChannelText | None] = {}
+        self._channels: dict[Channel, GrowingText | None] = {}
         self._waiting: deque[_Waiting] = deque()
+        self._fed = 0
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -287,8 +211,9 @@ class StreamRedactor:
         Raises:
             Unredactable: A place cannot be taken out of its frame, or too many frames wait.
         """
-        touched: dict[_ChannelText, None] = {}
+        touched: dict[GrowingText, None] = {}
         for frame in frames:
+            self._fed += 1
             waiting = _Waiting(frame)
             for span in frame.spans:
                 channel = self._channel(span)
@@ -300,8 +225,7 @@ class StreamRedactor:
                 if (ended := self._channels.pop(ending, None)) is not None:
                     ended.settle(ended=True)
                     touched.pop(ended, None)
-        for channel in touched:
-            channel.settle(ended=False)
+        self._settle(touched)
         leaving = list(self._leaving())
         if len(self._waiting) > MAX_WAITING_FRAMES:
             raise Unredactable
@@ -318,14 +242,46 @@ class StreamRedactor:
                 channel.settle(ended=True)
         return list(self._leaving())
 
-    def _channel(self, span: Span) -> _ChannelText | None:
+    def heavy(self, frames: Sequence[Frame], *, last: bool = False) -> bool:
+        """Return whether to take in frames is work for a thread.
+
+        Args:
+            frames: The next frames.
+            last: Whether the answer ends.
+        """
+        if sum(len(frame.raw) for frame in frames) >= LARGE_BYTES:
+            return True
+        more = sum(len(span.text) for frame in frames for span in frame.spans)
+        ended = last or any(frame.ends for frame in frames) or self._overdue(len(frames))
+        return any(
+            channel.received - channel.settled + more >= LARGE_OPEN_CHARS
+            and (ended or channel.due(more))
+            for channel in self._channels.values()
+            if channel is not None
+        )
+
+    def _settle(self, touched: Iterable[GrowingText]) -> None:
+        """Read what is due; at times all, so that frames do not wait for a quiet channel."""
+        if self._overdue(0):
+            self._fed = 0
+            for channel in self._channels.values():
+                if channel is not None:
+                    channel.settle(ended=False)
+        for channel in touched:
+            if channel.due():
+                channel.settle(ended=False)
+
+    def _overdue(self, more: int) -> bool:
+        return self._fed + more >= max(MIN_PATIENCE_FRAMES, len(self._waiting))
+
+    def _channel(self, span: Span) -> GrowingText | None:
         channel = span.channel
         if channel not in self._channels:
             finder = self._redactor.finder(Role.ASSISTANT, channel.kind)
             head = next(span.strings())[0]
             # Where in their JSON arguments go on is not known.
             fixed = head > 0 and channel.kind is ChannelKind.TOOL_ARGUMENTS
-            made = finder and _ChannelText(finder, self._redactor.counts, head, fixed=fixed)
+            made = finder and GrowingText(finder, self._redactor.counts, head, fixed=fixed)
             self._channels[channel] = made
         return self._channels[channel]
 
@@ -345,21 +301,3 @@ class StreamRedactor:
         Of which channel is not known, so that every rule looks at it.
         """
         return self._redactor.text(text, Role.ASSISTANT, None, False)
-
-
-def _shown(text: str, start: int, end: int, places: Sequence[Match], base: int) -> str:
-    """Return the text of ``[start, end)`` with what stands for the places in it.
-
-    A place that began before ``start`` has been shown there already.
-    """
-    parts: list[str] = []
-    at = start
-    for place in places[max(0, bisect_right(places, start, key=lambda p: p.end)) :]:
-        if place.start >= end:
-            break
-        parts.append(text[at - base : max(at, place.start) - base])
-        if place.start >= start:
-            parts.append(place.shown)
-        at = min(place.end, end)
-    parts.append(text[at - base : end - base])
-    return "".join(parts)

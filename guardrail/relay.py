@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from guardrail.classifier.base import Place, Stream
@@ -332,10 +333,9 @@ class Relay:
 
     async def _release(self, frames: Sequence[Frame], *, last: bool = False) -> None:
         """Write what may leave; end the answer where something cannot be redacted."""
-        redactor = self._redactor
-        if redactor is not None:
+        if self._redactor is not None:
             try:
-                frames = redactor.flush() if last else redactor.feed(frames)
+                frames = await _redacted(self._redactor, frames, last=last)
             except Unredactable:
                 assert self._refusal is not None, "a redactor comes with a refusal"
                 self._over, self._verdict = True, self._refusal
@@ -354,6 +354,14 @@ class Relay:
             self._verdict = verdict
             if verdict.effective in (Action.FLAG, Action.REDACT):
                 await self._sink.flagged(verdict)
+
+
+async def _redacted(
+    redactor: StreamRedactor, frames: Sequence[Frame], *, last: bool
+) -> Sequence[Frame]:
+    """Redact frames; much of it is done in a thread, so that it does not hold up streams."""
+    work = redactor.flush if last else partial(redactor.feed, frames)
+    return await asyncio.to_thread(work) if redactor.heavy(frames, last=last) else work()
 
 
 def _size(frames: Sequence[Frame]) -> int:

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guardrail.classifier.growing import CONTEXT_CHARS, MAX_OPEN_CHARS, READ_AGAIN
+from guardrail.classifier.matches import MatchFinder
 from guardrail.policy import parse_policy
 from guardrail.redact import (
-    MAX_OPEN_CHARS,
+    LARGE_BYTES,
     MAX_WAITING_FRAMES,
+    MIN_PATIENCE_FRAMES,
     Redactor,
     StreamRedactor,
     Unredactable,
@@ -39,6 +42,9 @@ categories:
     placeholder: "<{category}>"
 """
 )
+MAIL_ONLY = parse_policy(
+    "version: 1\nname: m\ncategories: {m: {detectors: [email], action: redact}}"
+)
 MAIL, CARD = "bob.builder@example.com", "4111 1111 1111 1111"
 TEXT = f"You can write to {MAIL} about it, and the card is {CARD}, as she said. "
 CLEAN = TEXT.replace(MAIL, "[REDACTED:email]").replace(CARD, "[REDACTED:payment_card]")
@@ -48,7 +54,9 @@ CHANNEL = Channel()
 
 def text_edit(frame: Frame, edits, other) -> Frame:
     """Edit frames that are nothing but their one text."""
-    return Frame(b"", tuple(Span(span.channel, edits[span.channel.index, span.text]) for span in frame.spans))
+    return Frame(
+        b"", tuple(Span(span.channel, edits[span.channel.index, span.text]) for span in frame.spans)
+    )
 
 
 def streamed(pieces: Sequence[str], policy=POLICY) -> str:
@@ -104,10 +112,7 @@ def test_every_split_gives_the_redaction_of_the_whole() -> None:
 
 
 def test_ordinary_text_is_held_back_by_no_more_than_a_word() -> None:
-    mail_only = parse_policy(
-        "version: 1\nname: m\ncategories: {m: {detectors: [email], action: redact}}"
-    )
-    redactor = StreamRedactor(Redactor(mail_only, Direction.OUTPUT), text_edit)
+    redactor = StreamRedactor(Redactor(MAIL_ONLY, Direction.OUTPUT), text_edit)
     out = redactor.feed([Frame(b"", (Span(CHANNEL, p),)) for p in ("nothing ", "to ", "hide")])
     assert [frame.spans[0].text for frame in out] == ["nothing ", "to "]
 
@@ -320,6 +325,166 @@ def test_a_choice_that_stops_within_a_word_keeps_others_back_within_bounds() -> 
     assert redactor.feed(many) == []
     with pytest.raises(Unredactable):
         redactor.feed(many[:1])
+
+
+HELD = "111 1111 1111 1111 bob.builder@example.com. "
+
+
+def chunk(*deltas: dict[str, object]) -> bytes:
+    choices = [{"index": n, "delta": delta} for n, delta in enumerate(deltas)]
+    return b"data: " + json.dumps({"id": "c", "choices": choices}).encode() + b"\n\n"
+
+
+def called(arguments: str, number: int = 0) -> dict[str, object]:
+    function = {"name": "f", "arguments": arguments}
+    return {"tool_calls": [{"index": number, "function": function}]}
+
+
+def on_the_wire(chunks: Sequence[bytes], key: str = "openai.chat") -> tuple[str, Redactor]:
+    """Return what a client gets, and what counted."""
+    wire = WIRES[key]
+    stream = wire.open_stream(wire.read_request(json.dumps(body_for(key, True)).encode()))
+    redactor = Redactor(POLICY, Direction.OUTPUT)
+    machine = StreamRedactor(redactor, edit_event)
+    out = [f for data in chunks for f in machine.feed(stream.feed(data))]
+    return b"".join(f.raw for f in (*out, *machine.flush())).decode(), redactor
+
+
+def said_by(data: str, index: int, field: str = "content") -> str:
+    events = [json.loads(line[6:]) for line in data.splitlines() if line.startswith("data: {")]
+    choices = [c for event in events for c in event["choices"] if c["index"] == index]
+    return "".join(choice["delta"].get(field) or "" for choice in choices)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_equal_texts_of_two_choices_are_redacted_each_in_its_own_place(turned) -> None:
+    begun = ["card: 4", "note: "][:: -1 if turned else 1]
+    data, _ = on_the_wire(
+        [chunk(*({"content": text} for text in begun)), chunk(*2 * [{"content": HELD}])]
+    )
+    assert said_by(data, int(turned)) == "card: [REDACTED:payment_card] [REDACTED:email]. "
+    assert said_by(data, 1 - turned) == "note: 111 1111 1111 1111 [REDACTED:email]. "
+
+
+def test_equal_texts_of_one_choice_that_would_part_are_blocked() -> None:
+    both = called("4")["tool_calls"] + called("5", 1)["tool_calls"]  # type: ignore[operator]
+    same = called(HELD)["tool_calls"] + called(HELD, 1)["tool_calls"]  # type: ignore[operator]
+    with pytest.raises(Unredactable):
+        on_the_wire([chunk({"tool_calls": both}), chunk({"tool_calls": same})])
+
+
+def test_what_stands_before_a_tool_call_is_taken_out_once_and_what_follows_it_too() -> None:
+    for text in (f"Write to {MAIL}.", f"Write to {MAIL} today. "):
+        for later in (" Then go on.", f" Or {MAIL}, or so."):
+            for at in range(len(later)):
+                rest = [chunk({"content": p}) for p in (later[:at], later[at:]) if p]
+                data, redactor = on_the_wire([chunk({"content": text}), chunk(called("{}")), *rest])
+                assert said_by(data, 0) == (text + later).replace(MAIL, "[REDACTED:email]")
+                assert redactor.counts == {"email": (text + later).count(MAIL)}
+
+
+def test_what_seems_to_go_on_after_a_tool_call_is_taken_out_and_blocks_nothing() -> None:
+    for text, later, shown in (
+        (f"Write to {MAIL}", "Then go on.", "[REDACTED:email] go on."),
+        ("card 4111 1111 ", "1111 1111, so", "[REDACTED:payment_card], so"),
+    ):
+        data, _ = on_the_wire([chunk({"content": t}) if t else chunk(called("{}"))
+                               for t in (text, "", later)])  # fmt: skip
+        assert said_by(data, 0) == text.replace(MAIL, "[REDACTED:email]") + shown
+
+
+def test_text_between_thoughts_blocks_nothing() -> None:
+    thoughts = [f"mail {MAIL} now. ", "More, ", f"and {MAIL}."]
+    pieces = [({"reasoning_content": thought}, {"content": "Hi. "}) for thought in thoughts]
+    data, redactor = on_the_wire([chunk(delta) for pair in pieces for delta in pair])
+    shown = "".join(thoughts).replace(MAIL, "[REDACTED:email]")
+    assert said_by(data, 0, "reasoning_content") == shown
+    assert said_by(data, 0) == 3 * "Hi. "
+    assert redactor.counts == {"email": 2}
+
+
+def test_arguments_that_go_on_after_their_end_are_blocked_where_something_is_in_them() -> None:
+    calls = [called('{"to": "'), called("{}", 1), called('nobody"')]
+    data, _ = on_the_wire([chunk(call) for call in calls])
+    assert "nobody" in data
+    with pytest.raises(Unredactable):
+        on_the_wire([chunk(call) for call in (*calls[:2], called(f'{MAIL}"'))])
+
+
+CITED = {"url": "https://x.y/", "title": f"by {MAIL}"}
+BESIDE = {
+    "openai.chat": chunk({"annotations": [{"type": "url_citation", "url_citation": CITED}]}),
+    "anthropic.messages": b'data: {"type": "content_block_delta", "index": 0, "delta": '
+    b'{"type": "citations_delta", "citation": %s}}\n\n' % json.dumps(CITED).encode(),
+    "openai.responses": b'data: {"type": "response.output_text.annotation.added", '
+    b'"output_index": 0, "annotation": %s}\n\n' % json.dumps(CITED).encode(),
+}
+
+
+@pytest.mark.parametrize("key", list(BESIDE))
+def test_annotations_of_several_strings_are_redacted_where_they_stand(key) -> None:
+    data, redactor = on_the_wire([BESIDE[key]], key)
+    shown = json.loads(BESIDE[key][6:].replace(MAIL.encode(), b"[REDACTED:email]"))
+    assert json.loads(data[6:]) == shown
+    assert redactor.counts == {"email": 1}
+
+
+def test_a_key_or_label_that_repeats_a_text_keeps_nothing_of_it() -> None:
+    data, _ = on_the_wire([chunk({"annotations": [{"provider": MAIL, "title": MAIL}]})])
+    assert "builder" not in data
+    with pytest.raises(Unredactable):
+        on_the_wire([chunk({"annotations": [{MAIL: MAIL}]})])
+    with pytest.raises(Unredactable):  # a plain name: what the API means by it is not known
+        on_the_wire([chunk({"annotations": [{"provider": "4" + 15 * "1", "t": "4" + 15 * "1"}]})])
+
+
+DUMP = "".join(f"{n * 37 % 256:02x} " for n in range(5_000))
+
+
+@pytest.mark.parametrize("size", [3, 112, 1_000])
+def test_what_is_open_is_read_again_only_as_it_grows(size, monkeypatch) -> None:
+    """Of a hex dump 8,192 characters are open: read again with each piece, they cost seconds."""
+    read = []
+    real = MatchFinder.read
+
+    def counted(self, text, *args, **options):
+        read.append(len(text))
+        return real(self, text, *args, **options)
+
+    monkeypatch.setattr(MatchFinder, "read", counted)
+    assert streamed([DUMP[n : n + size] for n in range(0, len(DUMP), size)]) == DUMP
+    assert sum(read) <= 12 * len(DUMP)
+    assert max(read) <= MAX_OPEN_CHARS + MAX_OPEN_CHARS // READ_AGAIN + CONTEXT_CHARS + size
+
+
+def test_frames_wait_for_no_more_than_the_bound() -> None:
+    redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), text_edit)
+    held = 0
+    for n in range(0, len(DUMP), 40):
+        out = redactor.feed([Frame(b"", (Span(CHANNEL, DUMP[n : n + 40]),))])
+        held += len(DUMP[n : n + 40]) - sum(len(frame.spans[0].text) for frame in out)
+        assert held <= MAX_OPEN_CHARS + MAX_OPEN_CHARS // READ_AGAIN + 2 * 40
+
+
+def test_a_channel_that_falls_silent_is_read_before_many_frames_wait_for_it() -> None:
+    redactor = StreamRedactor(Redactor(MAIL_ONLY, Direction.OUTPUT), text_edit)
+    assert redactor.feed([Frame(b"", (Span(Channel(0), DUMP[:3_000]),))]) == []
+    assert redactor.feed([Frame(b"", (Span(Channel(0), "so it ends. "),))]) == []
+    words = [Frame(b"", (Span(Channel(1), "word "),))] * MIN_PATIENCE_FRAMES
+    out = [frame for word in words for frame in redactor.feed([word])]
+    assert len(out) == len(words) + 2
+
+
+def test_much_text_and_long_open_ends_are_work_for_a_thread() -> None:
+    redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), text_edit)
+    words = Frame(b"x" * 100, (Span(CHANNEL, "word "),))
+    assert redactor.heavy([Frame(b"x" * LARGE_BYTES)])
+    assert not redactor.heavy([words])
+    redactor.feed([Frame(b"", (Span(CHANNEL, DUMP[:6_000]),))])
+    assert not redactor.heavy([words]), "nothing is read yet"
+    assert redactor.heavy([Frame(b"", (Span(CHANNEL, DUMP[:1_000]),))])
+    assert redactor.heavy([Frame(b"", ends=(CHANNEL,))])
+    assert redactor.heavy((), last=True)
 
 
 def test_a_policy_that_redacts_nothing_this_way_has_no_redactor() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Sequence
 
+from guardrail.policy import parse_policy
+from guardrail.redact import LARGE_BYTES, Redactor, StreamRedactor
 from guardrail.relay import QUEUED_BYTES, Places, Relay
 from guardrail.stream import Check, Mode, StreamGuard, StreamSettings
-from guardrail.types import Action, Channel, Direction, Frame, Verdict
+from guardrail.types import Action, Channel, Direction, Frame, Span, Verdict
 
 FRAME_BYTES = 16_384
 
@@ -53,6 +56,53 @@ async def test_a_stuck_client_holds_back_the_source_by_bytes_and_is_cleaned_up()
     await asyncio.gather(running, return_exceptions=True)
     assert closed
     assert asyncio.all_tasks() == before
+
+
+class OpenSink(StuckSink):
+    """A client that takes everything."""
+
+    def __init__(self) -> None:
+        self.raw = b""
+
+    async def release(self, frames: Sequence[Frame]) -> None:
+        self.raw += b"".join(frame.raw for frame in frames)
+
+
+REDACTS = parse_policy("version: 1\nname: m\ncategories: {m: {detectors: [email], action: redact}}")
+DUMP = "".join(f"{n * 37 % 256:02x} " for n in range(2_000))
+
+
+async def edited_in(pieces: Sequence[str]) -> tuple[set[bool], bytes]:
+    """Return whether frames were edited on the loop's thread, aside or both, and what left."""
+    home, on_loop = threading.get_ident(), set()
+
+    def edit(frame: Frame, edits, other) -> Frame:
+        on_loop.add(threading.get_ident() == home)
+        return frame
+
+    async def source() -> AsyncGenerator[Sequence[Frame], None]:
+        for piece in pieces:
+            yield [Frame(piece.encode(), (Span(Channel(), piece),))]
+
+    async def judge(_: Check) -> Verdict:
+        return Verdict(Action.PASS, Direction.OUTPUT)
+
+    sink = OpenSink()
+    redactor = StreamRedactor(Redactor(REDACTS, Direction.OUTPUT), edit)
+    guard = StreamGuard(StreamSettings(mode=Mode.HOLD))
+    await Relay(guard, source(), sink, judge, redactor).run()
+    return on_loop, sink.raw
+
+
+async def test_little_is_redacted_on_the_loop_and_much_beside_it() -> None:
+    words, page = ["Just a ", "few words."], "One more word. " * (LARGE_BYTES // 15 + 1)
+    assert await edited_in(words) == ({True}, "".join(words).encode())
+    assert await edited_in([page]) == ({False}, page.encode())
+
+
+async def test_a_long_open_end_is_read_beside_the_loop() -> None:
+    pieces = [DUMP[n : n + 112] for n in range(0, len(DUMP), 112)]
+    assert await edited_in(pieces) == ({False}, DUMP.encode())
 
 
 def part(start: int, end: int, index: int = 0, *, final: bool = False) -> Check:

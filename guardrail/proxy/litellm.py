@@ -7,7 +7,7 @@ import asyncio
 from guardrail.check import Checker, Watch
 from guardrail.decide import worst
 from guardrail.policy import Policy
-from guardrail.redact import Redactor
+from guardrail.redact import LARGE_BYTES, Redactor
 from guardrail.types import Direction, Role, Segment
 from guardrail.wire import JSON, Reply
 from guardrail.wire.json import clean
@@ -47,7 +47,10 @@ async def answer_litellm(
     redactor = Redactor.of(policy, question.direction)
     if redactor is None:
         return Reply(200, write_litellm(None), JSON)
-    made, held = _redacted(question, redactor)
+    if len(body) < LARGE_BYTES:
+        made, held = _redacted(question, redactor)
+    else:
+        made, held = await asyncio.to_thread(_redacted, question, redactor)
     if held:  # a tool call, or a text that only the messages have: the API cannot replace it
         return Reply(200, write_litellm(policy.message_for(held)), JSON)
     return Reply(200, write_litellm(None, made if made != question.texts else None), JSON)

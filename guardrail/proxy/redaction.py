@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from guardrail.policy import Policy
-from guardrail.redact import Redactor
+from guardrail.redact import LARGE_BYTES, Redactor
 from guardrail.types import Direction
 from guardrail.wire import WireRequest
 from guardrail.wire.rewrite import redact_request
 
 __all__ = ["header_of", "redacted"]
-
-LARGE_BYTES = 16_384
-"""From here on a body is searched in a thread, so that it does not hold up streams."""
 
 
 async def redacted(

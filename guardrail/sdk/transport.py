@@ -7,12 +7,14 @@ with its own types. Works with httpx and httpx2, whichever a client brings; impo
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from guardrail.errors import GuardrailError
+from guardrail.redact import LARGE_BYTES
 from guardrail.sdk.adapters import answer_segments
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.exchange import Call, Exchange
@@ -24,6 +26,8 @@ from guardrail.wire import Wire
 from guardrail.wire.routes import Route
 
 __all__ = ["guarded_http"]
+
+T = TypeVar("T")
 
 
 def _is_stream(response: Any) -> bool:
@@ -133,7 +137,8 @@ class _AsyncTransport:
         check = guardrail.acheck_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
         if guardrail.parallel:
             return await abeside(check, self._send(request), aclose)
-        request, verdict = self._exchange.clean_request(call, request, await check)
+        clean = functools.partial(self._exchange.clean_request, call, request, await check)
+        request, verdict = await _aside(len(asked.raw), clean)
         return verdict, None if verdict.blocked else await self._send(request)
 
     async def _send(self, request: Any) -> Any:
@@ -157,13 +162,19 @@ class _AsyncTransport:
         verdict = await exchange.guardrail.acheck_segments(segments, Direction.OUTPUT)
         verdict = _or_unreadable(exchange.guardrail, frame, verdict)
         exchange.note(verdict)
-        body, verdict = exchange.clean_answer(call, frame, verdict)
+        clean = functools.partial(exchange.clean_answer, call, frame, verdict)
+        body, verdict = await _aside(len(body), clean)
         if verdict.blocked:
             return exchange.refusal(call, verdict, body, request)
         return exchange.rebuilt(response, content=body)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """Redact a body; a large one in a thread, so that it does not hold up other calls."""
+    return work() if size < LARGE_BYTES else await asyncio.to_thread(work)
 
 
 def _or_unreadable(guardrail: Guardrail, frame: Frame, verdict: Verdict) -> Verdict:

@@ -45,7 +45,10 @@ def whole(text: str) -> str:
 
 def streamed(pieces: list[str]) -> str:
     def edit(frame: Frame, edits, other) -> Frame:
-        return Frame(b"", tuple(Span(span.channel, edits[span.channel.index, span.text]) for span in frame.spans))
+        return Frame(
+            b"",
+            tuple(Span(span.channel, edits[span.channel.index, span.text]) for span in frame.spans),
+        )
 
     redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit)
     frames: list[Frame] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
+from guardrail.redact import Redactor
 from guardrail.wire import WIRES
 from tests.proxy.dialects import PATHS, REQUESTS, STREAMS, WHOLES
 from tests.proxy.test_leaks import said
@@ -117,6 +119,24 @@ async def test_litellm_gets_the_texts_as_they_may_pass(start) -> None:
             }
     async with bench.client.post(url, json={"input_type": "request", "texts": ["x"]}) as answer:
         assert await answer.json() == {"action": "NONE"}
+
+
+async def test_litellm_s_large_texts_are_redacted_beside_the_loop(start, monkeypatch) -> None:
+    bench = await start(POLICY)
+    threads: set[int] = set()
+    real = Redactor.text
+
+    def text(self, *args, **options):
+        threads.add(threading.get_ident())
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Redactor, "text", text)
+    url = f"{bench.url}/beta/litellm_basic_guardrail_api"
+    long = f"{TEXT}{'and so on. ' * 2_000}"
+    async with bench.client.post(url, json={"input_type": "response", "texts": [long]}) as answer:
+        assert (await answer.json())["texts"][0].startswith(CLEAN)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_the_dialects_of_this_test_are_all_there_are() -> None:

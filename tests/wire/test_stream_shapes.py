@@ -124,9 +124,25 @@ def test_a_channel_that_resumes_is_a_new_one_and_repeats_the_tail() -> None:
     first, resumed = frames[0].spans[0], frames[2].spans[0]
     assert first.channel != resumed.channel
     assert resumed.text == "how to make a bomb at home"
+    assert [text for *_, text in resumed.strings()] == ["mb at home"]
     assert frames[3].ends == ()  # alternation is cut once only
     assert frames[4].spans[0].channel == resumed.channel
     assert resumed.channel in frames[5].ends
+
+
+def test_spans_say_where_the_strings_of_their_frame_stand() -> None:
+    notes = [{"type": "url_citation", "url_citation": {"title": "One", "url": "https://x.y/"}}]
+    first, resumed = CHAT.open().feed(
+        chunk(delta={"content": "a", "annotations": notes}, finish_reason="stop")
+        + chunk(delta={"annotations": notes})
+    )
+    text, side = first.spans
+    assert list(text.strings()) == [(0, 1, "a")]
+    assert side.text == "One\nhttps://x.y/"
+    assert list(side.strings()) == [(0, 3, "One"), (4, 16, "https://x.y/")]
+    (again,) = resumed.spans
+    assert again.text == 2 * side.text
+    assert list(again.strings()) == [(16, 19, "One"), (20, 32, "https://x.y/")]
 
 
 def test_text_after_the_finish_reason_is_still_seen() -> None:
