@@ -281,8 +281,11 @@ class StreamRedactor:
             head = next(span.strings())[0]
             # Where in their JSON arguments go on is not known.
             fixed = head > 0 and channel.kind is ChannelKind.TOOL_ARGUMENTS
-            made = finder and GrowingText(finder, self._redactor.counts, head, fixed=fixed)
-            self._channels[channel] = made
+            self._channels[channel] = (
+                GrowingText(finder, self._redactor.counts, head, fixed=fixed)
+                if finder is not None
+                else None
+            )
         return self._channels[channel]
 
     def _leaving(self) -> Iterator[Frame]:

@@ -63,7 +63,9 @@ class OpenAIChoices(OpenAIErrors, ABC):
             self._read_kept(item, own)
             reading.opaque = reading.opaque or own.opaque
             start = place * CHOICE_LIMIT  # texts of two answers are not one text
-            reading.texts += [(replace(c, index=start + c.index), text) for c, text in own.texts]
+            for read in own.texts:
+                moved = replace(read.channel, index=start + read.channel.index)
+                reading.texts.append(replace(read, channel=moved))
         return whole_frame(body, reading, payload)
 
     def _read_answer(self, payload: dict[str, Any], reading: Reading) -> None:
