@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import aiohttp
 from aiohttp import web
 
 from guardrail.check import Checker, Watch
@@ -19,7 +18,7 @@ from guardrail.errors import WireError
 from guardrail.policy import Policy
 from guardrail.proxy.notices import Notices
 from guardrail.proxy.settings import Settings
-from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, explain
+from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, pieces
 from guardrail.redact import Redactor, StreamRedactor, unredactable
 from guardrail.relay import Places, Relay, Result, Unreadable, readable, stream_settings
 from guardrail.stream import Check, StreamGuard
@@ -281,7 +280,7 @@ class Answer:
         """Yield the frames of a streamed answer, read by read."""
         size, limits, started = 0, self.settings.limits, time.monotonic()
         try:
-            async for data in upstream.content.iter_any():
+            async for data in pieces(upstream):
                 size += len(data)
                 if size > limits.stream_bytes:
                     raise UpstreamError("too_large", 502, "The model API's answer is too large.")
@@ -291,8 +290,6 @@ class Answer:
                 first.came(frames)
                 yield frames
             yield readable(self.policy, stream.flush())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise explain(error) from error
         except WireError as error:
             raise Unreadable(f"The model API sent a stream that cannot be read: {error}") from error
         if not stream.complete():
@@ -311,11 +308,8 @@ class Answer:
 async def _read_whole(upstream: UpstreamAnswer, limit: int) -> bytes:
     """Read a body of at most ``limit`` bytes, however it is compressed."""
     body = bytearray()
-    try:
-        async for data in upstream.content.iter_any():
-            body += data
-            if len(body) > limit:
-                raise UpstreamError("too_large", 502, "The model API's answer is too large.")
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise explain(error) from error
+    async for data in pieces(upstream):
+        body += data
+        if len(body) > limit:
+            raise UpstreamError("too_large", 502, "The model API's answer is too large.")
     return bytes(body)

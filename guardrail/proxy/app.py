@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -135,14 +136,13 @@ class Proxy:
             exchange.fault(self.metrics, "invalid", error)
             return self._error(exchange, status_of(error), str(error), param=error.param)
         except UpstreamError as error:
-            exchange.fault(self.metrics, f"upstream_{error.kind}", error)
-            self.metrics.upstream_errors.labels(error.kind).inc()
+            self._broke(exchange, error)
             return self._error(exchange, error.status, error.message)
         except asyncio.CancelledError:
-            exchange.ended = "disconnect"
+            exchange.left()
             raise
         except ConnectionResetError:
-            exchange.ended = "disconnect"
+            exchange.left()
             return gone(request)
         except Exception as error:  # the last resort: no traceback to the client
             exchange.fault(self.metrics, "fault", error)
@@ -184,7 +184,8 @@ class Proxy:
         exchange.notices = Notices(policy, exchange.id, self.settings, accepts)
         if not judges(policy):
             self._no_rules.inc()
-            return await self._forward(client, route.path, request.raw)
+            broke = partial(self._broke, exchange)
+            return await self._forward(client, route.path, request.raw, broke)
         exchange.trail = self.trail(_origin(exchange, client, route), policy)
         before = policy.input_check is InputCheck.BEFORE
         async with AsyncExitStack() as stack:
@@ -254,7 +255,7 @@ class Proxy:
         if not 200 <= upstream.status < 300:
             exchange.ended = f"upstream_{upstream.status}"
         if not exchange.policy.applies(Direction.OUTPUT):
-            return await copy(client, upstream, headers)
+            return await copy(client, upstream, headers, partial(self._broke, exchange))
         answer = Answer(
             self.checker,
             exchange.policy,
@@ -297,7 +298,7 @@ class Proxy:
         count.inc()
         try:
             body = await passing_body(client, self.settings.read_timeout_s)
-            return await self._forward(client, path, body)
+            return await self._forward(client, path, body, self._failed)
         except ConnectionResetError:
             return gone(client)
         except BodyError as error:
@@ -306,19 +307,32 @@ class Proxy:
             )
             return respond(reply, {})
         except UpstreamError as error:
-            self.metrics.upstream_errors.labels(error.kind).inc()
+            self._failed(error)
             reply = WIRES["openai.chat"].error(
                 error.status, error.message, type="upstream_error", code="upstream_error"
             )
             return respond(reply, {})
 
     async def _forward(
-        self, client: web.Request, path: str, body: bytes | AsyncIterator[bytes] | None
+        self,
+        client: web.Request,
+        path: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        broke: Callable[[UpstreamError], None],
     ) -> web.StreamResponse:
         url = self.upstream.url(path, client.rel_url.raw_query_string)
         opened = self.upstream.open(client.method, url, _headers(client), body, decode=False)
         async with opened as upstream:
-            return await copy(client, upstream, forwardable(upstream.headers))
+            return await copy(client, upstream, forwardable(upstream.headers), broke)
+
+    def _failed(self, error: UpstreamError) -> None:
+        """Count a failure of the model API."""
+        self.metrics.upstream_errors.labels(error.kind).inc()
+
+    def _broke(self, exchange: Exchange, error: UpstreamError) -> None:
+        """Take note that the model API failed on an exchange."""
+        exchange.fault(self.metrics, f"upstream_{error.kind}", error)
+        self._failed(error)
 
     def _error(
         self, exchange: Exchange, status: int, message: str, param: str | None = None

@@ -37,6 +37,7 @@ class Exchange:
     input: Verdict | None = None
     result: Result | None = None
     ended: str = "ok"
+    faulty: bool = False
     trail: Trail | None = None
     input_s: float = 0.0
     first_held_s: float | None = None
@@ -44,8 +45,13 @@ class Exchange:
 
     def fault(self, metrics: Metrics, ended: str, error: Exception) -> None:
         """Take note that it ends in an error."""
-        self.ended = ended
+        self.ended, self.faulty = ended, True
         metrics.errors.labels(type(error).__name__).inc()
+
+    def left(self) -> None:
+        """Take note that the connection is gone, unless a fault is why it was cut."""
+        if not self.faulty:
+            self.ended = "disconnect"
 
     def note_answer(self, note: Note, status: int) -> None:
         """Note on its span how the model API answered and what was decided about it."""
@@ -55,6 +61,8 @@ class Exchange:
             note.failed(self.result.fault)
         elif status >= 400:
             note.failed(str(status))
+        elif self.ended.startswith("upstream_"):
+            note.failed(self.ended.removeprefix("upstream_"))
 
     def account(self, metrics: Metrics) -> None:
         """Count it and write its one line of log, which holds no text."""

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
 from guardrail.errors import WireError
-from guardrail.proxy.upstream import UpstreamAnswer, explain
+from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError, pieces
 from guardrail.wire import Reply
 
-__all__ = ["BodyError", "copy", "gone", "passing_body", "read_body", "respond", "status_of"]
+__all__ = [
+    "BodyError",
+    "begun",
+    "copy",
+    "gone",
+    "one_answer",
+    "passing_body",
+    "read_body",
+    "respond",
+    "status_of",
+]
 
 SMALL_BODY_BYTES: Final = 65_536
 """Larger bodies that nothing reads are streamed upstream."""
+
+BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
+"""The answer to a request whose head is out."""
+
+_RESET: Final = struct.pack("ii", 1, 0)
 
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
@@ -104,8 +122,30 @@ async def read_body(
 def gone(client: web.Request) -> web.Response:
     """End an exchange whose client is gone, or must be cut off, without a traceback."""
     if client.transport is not None:
+        if client.version < aiohttp.HttpVersion11 and BEGUN in client:
+            # Without chunks an answer ends where the connection does: only a reset says
+            # that it is not whole. Proxies ask in HTTP/1.0 to this day.
+            peer = client.transport.get_extra_info("socket")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         client.transport.abort()
     return web.Response(status=499)
+
+
+async def begun(client: web.Request, answer: web.StreamResponse) -> None:
+    """Take note that the head of an answer goes out; a signal handler."""
+    client[BEGUN] = answer
+
+
+@web.middleware
+async def one_answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Cut the connection where a second answer would follow one whose head is out.
+
+    Within a body, or before the next answer, it would be read as something that it is not.
+    """
+    answer = await handler(request)
+    return answer if request.get(BEGUN, answer) is answer else gone(request)
 
 
 def respond(reply: Reply, headers: dict[str, str]) -> web.Response:
@@ -118,18 +158,34 @@ def respond(reply: Reply, headers: dict[str, str]) -> web.Response:
 
 
 async def copy(
-    client: web.Request, upstream: UpstreamAnswer, headers: object
+    client: web.Request,
+    upstream: UpstreamAnswer,
+    headers: object,
+    broke: Callable[[UpstreamError], None],
 ) -> web.StreamResponse:
-    """Copy an answer that is not checked, as it comes."""
+    """Copy an answer that is not checked, as it comes.
+
+    Args:
+        client: The request.
+        upstream: The answer, body unread.
+        headers: Headers for the client.
+        broke: Told where the upstream breaks off; the client is then cut off.
+
+    Returns:
+        The response, which is over.
+
+    Raises:
+        ConnectionResetError: The client is gone.
+    """
     response = web.StreamResponse(status=upstream.status, headers=headers)  # type: ignore[arg-type]
     await response.prepare(client)
     try:
-        async for data in upstream.content.iter_any():
-            await response.write(data)
-    except ConnectionResetError:
-        raise
-    except (aiohttp.ClientError, TimeoutError) as error:
+        async with aclosing(pieces(upstream)) as body:
+            async for data in body:
+                await response.write(data)
+    except UpstreamError as error:
         # The head is out: the only honest end of a broken body is a broken connection.
-        raise ConnectionResetError(explain(error).message) from error
+        broke(error)
+        return gone(client)
     await response.write_eof()
     return response

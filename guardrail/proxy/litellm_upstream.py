@@ -6,6 +6,7 @@ answers take the same way through the checks as any others.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -19,9 +20,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from guardrail.errors import SettingsError
+from guardrail.proxy.litellm_stream import dump, end, events_of, fault
 from guardrail.proxy.models import Models
 from guardrail.proxy.settings import Settings
-from guardrail.proxy.upstream import UpstreamAnswer, UpstreamError
+from guardrail.proxy.upstream import UpstreamAnswer
 from guardrail.wire import WIRES, wire_for
 
 __all__ = ["LiteLLMUpstream"]
@@ -115,6 +117,7 @@ class LiteLLMUpstream:
     def __init__(self, settings: Settings, models: Models) -> None:
         self._models = models
         self._most_bytes = settings.max_request_bytes
+        self._closing: set[asyncio.Task[None]] = set()
         self._router = _router(models, settings.read_timeout_s)
 
     async def start(self) -> None:
@@ -124,6 +127,7 @@ class LiteLLMUpstream:
         """Close the connections."""
         import litellm
 
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await litellm.close_litellm_async_clients()
 
     def url(self, path: str, query: str) -> URL:
@@ -174,13 +178,13 @@ class LiteLLMUpstream:
             yield refused.answer
             return
         if not request.get("stream"):
-            yield _whole(200, _dump(answer))
+            yield _whole(200, dump(answer))
             return
+        events = events_of(path, answer)
         try:
-            yield _Answer(200, _Body(_events(path, answer)), SSE)
+            yield _Answer(200, _Body(events), SSE)
         finally:
-            if callable(close := getattr(answer, "aclose", None)):
-                await close()
+            await end(events, answer, self._closing)
 
     def _list(self) -> bytes:
         models = [
@@ -286,29 +290,6 @@ async def _all(body: AsyncIterator[bytes] | None, limit: int, path: str) -> byte
     return bytes(data)
 
 
-def _dump(item: Any) -> bytes:
-    """Write one of LiteLLM's objects: most are pydantic models, Anthropic's are plain."""
-    if hasattr(item, "model_dump_json"):
-        return bytes(item.model_dump_json(exclude_none=True).encode())
-    # Its own notes, such as _hidden_params, are not part of the answer.
-    return json.dumps({k: v for k, v in item.items() if not k.startswith("_")}).encode()
-
-
-async def _events(path: str, answer: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    """Write a stream of LiteLLM's objects as the events that the API sends."""
-    try:
-        async for item in answer:
-            if isinstance(item, bytes):  # Anthropic's events come written
-                yield item
-            else:
-                head = f"event: {item.type}\n".encode() if path == "responses" else b""
-                yield head + b"data: " + _dump(item) + b"\n\n"
-    except Exception as error:
-        raise _fault(error) from error
-    if path in ("chat/completions", "completions"):
-        yield b"data: [DONE]\n\n"
-
-
 async def _one(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
@@ -324,14 +305,4 @@ def _explain(path: str, error: Exception) -> Exception:
         code = "rate_limit_exceeded" if status == 429 else None
         words = str(getattr(error, "message", error))[:MAX_MESSAGE_CHARS]
         return _RequestError(path, status, words, code)
-    return _fault(error)
-
-
-def _fault(error: Exception) -> UpstreamError:
-    status = getattr(error, "status_code", None)
-    if isinstance(error, TimeoutError) or status == 408:
-        return UpstreamError("timeout", 504, "The model API did not answer in time.")
-    if status in (401, 403):
-        message = "The model API refused the proxy's credentials."
-        return UpstreamError("credentials", 502, message)
-    return UpstreamError("broken", 502, "The model API failed on this request.")
+    return fault(error)

@@ -11,12 +11,14 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from guardrail.classifier.base import Classifier
 from guardrail.policy import Policy
 from guardrail.proxy.admin import admin_site
 from guardrail.proxy.app import Proxy
 from guardrail.proxy.connections import Connections, attend
+from guardrail.proxy.http import begun, one_answer
 from guardrail.proxy.pulse import Pulse
 from guardrail.proxy.settings import Settings
 from guardrail.proxy.tracing import open_tracing
@@ -47,8 +49,13 @@ def make_app(settings: Settings, policy: Policy, classifier: Classifier) -> web.
         SettingsError: The keys file or the tracing that is asked for cannot be used.
     """
     proxy = Proxy(settings, policy, classifier, open_tracing())
-    middlewares = [attend, *([proxy.keys.middleware] if proxy.keys else [])]
+    middlewares: list[Middleware] = [
+        attend,
+        one_answer,
+        *([proxy.keys.middleware] if proxy.keys else []),
+    ]
     app = web.Application(client_max_size=settings.max_request_bytes, middlewares=middlewares)
+    app.on_response_prepare.append(begun)
     app[PROXY] = proxy
     app.router.add_get("/health/live", proxy.own.live)
     app.router.add_get("/health/ready", proxy.own.ready)

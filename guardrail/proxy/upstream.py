@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -18,7 +18,7 @@ from yarl import URL
 from guardrail.proxy.settings import Settings
 from guardrail.relay import SourceFault
 
-__all__ = ["Upstream", "UpstreamAnswer", "UpstreamError", "forwardable"]
+__all__ = ["Upstream", "UpstreamAnswer", "UpstreamError", "forwardable", "pieces"]
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -229,6 +229,19 @@ class Upstream:
                 sent["x-api-key"] = key
         self._travel(sent)
         return sent
+
+
+async def pieces(answer: UpstreamAnswer) -> AsyncGenerator[bytes, None]:
+    """Yield the body of an answer, as it comes.
+
+    Raises:
+        UpstreamError: It broke off.
+    """
+    try:
+        async for data in answer.content.iter_any():
+            yield data
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise explain(error) from error
 
 
 def explain(error: BaseException) -> UpstreamError:
