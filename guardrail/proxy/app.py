@@ -23,7 +23,7 @@ from guardrail.proxy.admission import Admission, Overload, fails_closed
 from guardrail.proxy.answer import Answer
 from guardrail.proxy.choice import chosen, judges
 from guardrail.proxy.exchange import Exchange
-from guardrail.proxy.http import BodyError, copy, gone, passing_body, read_body, respond, status_of
+from guardrail.proxy.http import copy, gone, passing_body, read_body, respond, status_of
 from guardrail.proxy.keys import CLIENT, HEADERS, POLICY, KeyRing
 from guardrail.proxy.litellm_upstream import LiteLLMUpstream
 from guardrail.proxy.metrics import Metrics
@@ -297,13 +297,17 @@ class Proxy:
         """Forward a request that nothing is judged of, and count it as such."""
         count.inc()
         try:
-            body = await passing_body(client, self.settings.read_timeout_s)
-            return await self._forward(client, path, body, self._failed)
+            with self.admission.memory() as budget:
+                body = await self._passing(client, budget.take)
+                return await self._forward(client, path, body, self._failed)
         except ConnectionResetError:
             return gone(client)
-        except BodyError as error:
+        except Overload as overload:
+            reply = WIRES["openai.chat"].error(503, str(overload), type="api_error")
+            return respond(reply, {"Retry-After": str(overload.retry_s)})
+        except WireError as error:
             reply = WIRES["openai.chat"].error(
-                error.status, str(error), type="invalid_request_error"
+                status_of(error), str(error), type="invalid_request_error"
             )
             return respond(reply, {})
         except UpstreamError as error:
@@ -312,6 +316,14 @@ class Proxy:
                 error.status, error.message, type="upstream_error", code="upstream_error"
             )
             return respond(reply, {})
+
+    async def _passing(
+        self, client: web.Request, take: Callable[[int], None]
+    ) -> bytes | AsyncIterator[bytes] | None:
+        """Return a body that nothing is judged of; LiteLLM takes it whole, so it counts."""
+        if not isinstance(self.upstream, LiteLLMUpstream):
+            return await passing_body(client, self.settings.read_timeout_s)
+        return await self._read(client, take) if client.body_exists else None
 
     async def _forward(
         self,

@@ -36,6 +36,9 @@ BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
+_UNREADABLE: Final = (aiohttp.ClientPayloadError, web.RequestPayloadError, ValueError)
+"""What the server raises on a body that is cut off or does not decompress."""
+
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
@@ -63,6 +66,7 @@ async def passing_body(
 
     Raises:
         BodyError: A small one did not come in time.
+        WireError: A small one is compressed in a way that cannot be undone.
     """
     if not client.body_exists:
         return None
@@ -73,6 +77,8 @@ async def passing_body(
             return await client.read()
     except TimeoutError as error:
         raise BodyError(408, "The request body did not come in time.") from error
+    except _UNREADABLE as error:
+        raise WireError("The request body cannot be read.") from error
 
 
 async def _as_it_comes(client: web.Request, timeout_s: float) -> AsyncIterator[bytes]:
@@ -114,7 +120,7 @@ async def read_body(
                     raise BodyError(413, f"The request body is larger than {limit:,} bytes.")
     except TimeoutError as error:
         raise BodyError(408, "The request body did not come in time.") from error
-    except (aiohttp.ClientPayloadError, web.HTTPException, ValueError) as error:
+    except (*_UNREADABLE, web.HTTPException) as error:
         raise WireError("The request body cannot be read.") from error
     return bytes(body)
 

@@ -116,7 +116,6 @@ class LiteLLMUpstream:
 
     def __init__(self, settings: Settings, models: Models) -> None:
         self._models = models
-        self._most_bytes = settings.max_request_bytes
         self._closing: set[asyncio.Task[None]] = set()
         self._router = _router(models, settings.read_timeout_s)
 
@@ -156,7 +155,7 @@ class LiteLLMUpstream:
             method: HTTP method.
             url: From `url`.
             headers: Left out: keys and addresses are the settings' own.
-            body: Bytes, or a stream of them.
+            body: Bytes, or None.
             decode: Left out: nothing is compressed.
 
         Yields:
@@ -171,8 +170,7 @@ class LiteLLMUpstream:
             yield _whole(200, self._list())
             return
         try:
-            data = body if isinstance(body, bytes) else await _all(body, self._most_bytes, path)
-            request = self._read(method, path, data)
+            request = self._read(method, path, body or b"")
             answer = await self._ask(path, request)
         except _RequestError as refused:
             yield refused.answer
@@ -278,16 +276,6 @@ def _parameters(path: str) -> frozenset[str]:
     module, name = _OPENAI_TYPES[path]
     kinds = getattr(importlib.import_module(f"openai.types.{module}"), name)
     return frozenset({"stream"}.union(*(get_type_hints(k) for k in get_args(kinds) or (kinds,))))
-
-
-async def _all(body: AsyncIterator[bytes] | None, limit: int, path: str) -> bytes:
-    data = bytearray()
-    if body is not None:
-        async for piece in body:
-            data += piece
-            if len(data) > limit:
-                raise _RequestError(path, 413, f"The body is larger than {limit:,} bytes.")
-    return bytes(data)
 
 
 async def _one(body: bytes) -> AsyncIterator[bytes]:

@@ -100,3 +100,15 @@ async def test_an_end_that_cannot_be_written_does_not_make_a_second_answer(
     got = await everything(bench, ASKS)
     assert got.count(b"HTTP/1.1 ") == 1
     assert not got.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", [b"chat/completions", b"files"])
+async def test_a_body_that_cannot_be_decompressed_is_400(start, path) -> None:
+    bench = await start()
+    got = await everything(
+        bench,
+        b"POST /v1/" + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+    )
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert b"cannot be read" in got

@@ -1,4 +1,4 @@
-"""Streams through LiteLLM that break off: the provider fails, or the client leaves."""
+"""Through LiteLLM: streams that break off, by provider or client, and bodies nobody judges."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 pytest.importorskip("litellm", reason="the extra 'integrations' is not installed")
 
 from guardrail.classifier.base import Sample
+from guardrail.proxy import Limits
 from guardrail.proxy.models import Models
 from guardrail.proxy.settings import LITELLM
 from guardrail.types import Scores
@@ -140,5 +141,26 @@ async def test_a_refusal_ends_a_stream_of_which_nothing_was_read(routed, marker,
     writer.write(asks(PATHS[key[0]], "BAD"))
     assert b" 400 " in await asyncio.wait_for(reader.readline(), WAIT_S)
     await asyncio.wait_for(bench.upstream.disconnected.wait(), 3)
+    writer.close()
+    await well(bench)
+
+
+UNJUDGED = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+
+
+async def test_an_unjudged_body_that_does_not_come_is_408(routed) -> None:
+    bench = await routed(read_timeout_s=0.3)
+    reader, writer = await connect(bench)
+    writer.write(UNJUDGED + b"{")
+    assert b" 408 " in await asyncio.wait_for(reader.readline(), WAIT_S)
+    writer.close()
+    await well(bench)
+
+
+async def test_unjudged_bodies_count_towards_the_memory_of_all(routed) -> None:
+    bench = await routed(limits=Limits(body_memory_bytes=100_000))
+    reader, writer = await connect(bench)
+    writer.write(UNJUDGED + b"x" * 200_000)
+    assert b" 503 " in await asyncio.wait_for(reader.readline(), WAIT_S)
     writer.close()
     await well(bench)
