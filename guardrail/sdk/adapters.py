@@ -103,7 +103,7 @@ def _request_dialect(body: Mapping[str, Any]) -> Wire | None:
 def _is_anthropic(message: object) -> bool:
     content = message.get("content") if isinstance(message, Mapping) else None
     return isinstance(content, list) and any(
-        isinstance(part, Mapping) and part.get("type") in _ANTHROPIC_PARTS for part in content
+        isinstance(part, Mapping) and str(part.get("type")) in _ANTHROPIC_PARTS for part in content
     )
 
 

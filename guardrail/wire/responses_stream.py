@@ -151,7 +151,7 @@ def _read_part(index: int, sub: int, part: object, reading: Reading) -> None:
     if not isinstance(part, dict):
         reading.opaque = True
         return
-    kind = part.get("type")
+    kind = str(part.get("type"))
     thought = kind in ("reasoning_text", "summary_text") or sub >= SUMMARY
     reading.text(index, _REASONING if thought else _TEXT, part.get("text"), sub)
     reading.text(index, ChannelKind.REFUSAL, part.get("refusal"), sub)

@@ -72,10 +72,10 @@ def test_text_that_is_not_utf8_is_refused_with_its_place() -> None:
 
 def test_hostile_files_are_refused_within_a_second_and_bounded_memory() -> None:
     for data in (b"a" * (MAX_BYTES + 1), LAUGHS.encode(), b"[" * MAX_BYTES, b"- a\n" * 200_000):
-        started = time.process_time()
+        started = time.thread_time()
         with pytest.raises(PolicyError):
             parse_policy(data)
-        assert time.process_time() - started < 1.0
+        assert time.thread_time() - started < 1.0
         tracemalloc.start()
         with pytest.raises(PolicyError):
             parse_policy(data)

@@ -298,3 +298,11 @@ def test_responses_without_indices_are_told_apart_by_item() -> None:
     assert kinds[:3] == ["reasoning", "function_call", "function_call"]
     assert kinds[-1] == "message"
     assert final["output"][1]["arguments"] == '{"city":"Paris"}'
+
+
+def test_a_part_whose_type_is_no_word_is_read_all_the_same() -> None:
+    part = {"type": {"a": "x y"}, "text": "hi"}
+    payload = {"type": "response.content_part.done", "item_id": "i", "part": part}
+    event = write_event(payload | {"output_index": 0, "content_index": 0}, name=payload["type"])
+    (frame,) = BLOCKED["openai.responses"].open().feed(event)
+    assert [span.text for span in frame.spans] == ["hi"]
