@@ -1,7 +1,7 @@
 r"""Bundles on the development set, key by key: AUPRC, and calibration error cross-fitted.
 
     python bench/bench_dev.py --data open.jsonl.gz [--bundle DIR ...] [--every 1] \
-        [--plot keys.svg] [--rubrics]
+        [--plot keys.svg] [--curves curves.png] [--rubrics]
 
 Needs the extra `train`. The set is what a training calibrates on: the dev rows of the data, the
 held-out families of the contrast corpus, held-out requests in held-out wrappers, held-out orders
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from guardrail.classifier.bundle import Bundle
 from guardrail.classifier.encoder import EncoderClassifier
 from guardrail.evaluate.metrics import average_precision, ece, recall_at_fpr
+from guardrail.evaluate.plots import draw
 from guardrail.taxonomy import CATEGORIES, KEYS
 from guardrail.train.build import CERTAIN, as_samples, score_logits
 from guardrail.train.corpus import read_corpus, read_wrappers
@@ -115,12 +116,24 @@ def _plot(scored: Sequence[tuple[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
+def _curves(table: Any, dev: Sequence[Example], path: Path) -> None:
+    """Draw precision and recall, ROC and reliability of `unsafe`, overall and by role."""
+    at = table.outputs.index(UNSAFE)
+    series = {}
+    for name, (_, rows) in slices(dev).items():
+        if name == "overall" or name.startswith("role "):
+            known = rows & ~np.isnan(table.labels[:, at])
+            series[name] = (table.labels[known, at], table.probabilities[known, at])
+    draw(series, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bundle", action="append")
     parser.add_argument("--every", type=int, default=1, help="use each so many examples")
     parser.add_argument("--plot", type=Path, help="an SVG or PNG with a bar for each key")
+    parser.add_argument("--curves", type=Path, help="a PNG with the last bundle's curves")
     parser.add_argument("--rubrics", action="store_true", help="measure the rubric head instead")
     options = parser.parse_args()
     dev = dev_examples(read_rows(options.data), read_corpus(), read_wrappers())[:: options.every]
@@ -138,6 +151,8 @@ def main() -> None:
         print(f"| {name} | {cells[0][0]} | {cells[0][1]} | {texts} |")
     if options.plot is not None:
         _plot(scored, options.plot)
+    if options.curves is not None:
+        _curves(scored[-1][1], dev, options.curves)
 
 
 if __name__ == "__main__":
