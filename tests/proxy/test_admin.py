@@ -312,7 +312,7 @@ async def test_a_port_in_use_is_one_clear_error(console: Console, marker) -> Non
     port = int(console.url.rpartition(":")[2])
     with pytest.raises(SettingsError, match="--admin-port"):
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(20),
             admin_site(AdminSettings(port, TOKEN), InForce(POLICY, Checker(marker), None)),
         ):
             pass

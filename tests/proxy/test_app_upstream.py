@@ -79,13 +79,13 @@ async def test_a_malformed_frame_ends_the_stream_and_nothing_of_it_leaves(start)
     assert "more" not in data
 
 
-async def test_a_client_that_leaves_closes_the_upstream_within_a_second(start) -> None:
+async def test_a_client_that_leaves_closes_the_upstream_long_before_its_end(start) -> None:
     bench = await start()
     bench.upstream.streams(stream_of(*(["word "] * 2_000)), pause_s=0.01)
     response = await bench.chat(stream=True)
     await response.content.read(10)
     response.close()
-    await asyncio.wait_for(bench.upstream.disconnected.wait(), 1.0)
+    await asyncio.wait_for(bench.upstream.disconnected.wait(), 10.0)
 
 
 async def test_a_slow_client_stops_the_upstream_instead_of_filling_memory(start) -> None:

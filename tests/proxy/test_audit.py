@@ -254,7 +254,7 @@ FREE = "version: 1\nname: t\ncategories: {unsafe: {block: 0.8}}"
 
 
 async def told(caplog, text: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while text not in caplog.text:  # noqa: ASYNC110  (polls a log)
             await asyncio.sleep(0.02)
 

@@ -99,7 +99,7 @@ async def test_the_guard_s_time_bounds_the_wait_and_then_the_failure_mode_decide
     with guard_server(held) as server:
         bench = await start(policy(server.url).replace("9000", "200"))
         bench.upstream.streams([chunk(t) for t in [*BEFORE, "MEH", *AFTER]], 0.005)
-        text = await asyncio.wait_for(read(bench), 4)
+        text = await asyncio.wait_for(read(bench), 8)
         held.go.set()
         async with bench.client.get(f"{bench.url}/metrics") as response:
             metrics = await response.text()

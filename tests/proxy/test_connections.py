@@ -19,7 +19,7 @@ async def connect(bench: Bench) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def is_closed(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within_s: float = 3.0
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within_s: float = 20.0
 ) -> bool:
     try:
         return await asyncio.wait_for(reader.read(1), within_s) == b""
@@ -65,7 +65,7 @@ async def test_a_slow_body_is_not_taken_for_slow_headers(start) -> None:
     for start_ in range(0, len(body), 20):
         writer.write(body[start_ : start_ + 20])
         await asyncio.sleep(0.1)
-    assert (await asyncio.wait_for(reader.readline(), 3)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 200")
     writer.close()
 
 
@@ -87,7 +87,7 @@ async def test_a_client_that_stops_reading_is_cut_off(start, path) -> None:
     head = f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.transport.pause_reading()
     writer.write(head.encode() + body)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while 'reason="unread"} 1.0' not in await bench.metrics():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         if "chat" in path:

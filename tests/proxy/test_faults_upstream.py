@@ -25,7 +25,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 async def well(bench: Bench) -> None:
     """Assert that nothing of a fault is left behind."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while bench.proxy.admission.in_progress:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert bench.proxy.admission.body_bytes == 0

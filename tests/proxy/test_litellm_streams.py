@@ -140,7 +140,7 @@ async def test_a_refusal_ends_a_stream_of_which_nothing_was_read(routed, marker,
     reader, writer = await connect(bench)
     writer.write(asks(PATHS[key[0]], "BAD"))
     assert b" 400 " in await asyncio.wait_for(reader.readline(), WAIT_S)
-    await asyncio.wait_for(bench.upstream.disconnected.wait(), 3)
+    await asyncio.wait_for(bench.upstream.disconnected.wait(), WAIT_S)
     writer.close()
     await well(bench)
 

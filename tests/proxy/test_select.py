@@ -106,7 +106,7 @@ async def test_a_policy_on_trial_is_counted(start, tmp_path) -> None:
     assert await ask(bench) == (200, "live")
     line = 'shadow_verdicts_total{direction="input",live="flag",shadow="block"} 1.0'
     text = ""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while line not in text:
             async with bench.client.get(f"{bench.url}/metrics") as answer:
                 text = await answer.text()

@@ -207,7 +207,7 @@ async def test_an_early_break_closes_an_async_source(rail: Guardrail) -> None:
 
     async for _ in rail.acheck_stream(source()):
         break
-    await asyncio.wait_for(closed.wait(), 2)
+    await asyncio.wait_for(closed.wait(), 20)
     await asyncio.sleep(0.01)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -232,7 +232,7 @@ async def test_a_cancelled_consumer_closes_its_source(rail: Guardrail) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(closed.wait(), 2)
+    await asyncio.wait_for(closed.wait(), 20)
 
 
 def test_an_exception_of_the_source_comes_after_what_was_said(rail: Guardrail) -> None:
