@@ -9,12 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from guardrail.classifier.base import Sample
 from guardrail.policy.schema import CATEGORY_KEYS
 from guardrail.types import Coverage, Scores
 
 ROOT = Path(__file__).parent.parent
+
+# The same examples in every run, so that a run says something of the change and not of its luck;
+# `pytest --hypothesis-profile=default` draws new ones.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 class MarkerClassifier:

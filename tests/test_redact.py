@@ -91,7 +91,7 @@ PARTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(PARTS, max_size=14), st.lists(st.integers(0, 2_000), max_size=12))
 def test_what_is_released_in_pieces_is_the_redaction_of_the_whole(
     parts: list[str], places: list[int]

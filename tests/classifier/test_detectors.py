@@ -59,7 +59,7 @@ def test_what_only_looks_like_it_passes(detector, text) -> None:
     assert detect(detector, text) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.from_regex(r"[2-6][0-9]{12,18}", fullmatch=True), st.integers(0, 9_999))
 def test_numbers_count_as_cards_where_a_maintained_library_finds_the_check_digit(
     number, before

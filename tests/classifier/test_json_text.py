@@ -21,7 +21,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text("ab\n", min_size=1, max_size=3), VALUES, min_size=1), st.booleans())
 def test_any_place_can_be_taken_out_and_json_stays(value, plain) -> None:
     raw = json.dumps(value, ensure_ascii=plain)
@@ -45,7 +45,7 @@ def cut_free(text: JsonText, at: int) -> int:
     return at
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES, st.integers(0, 400))
 def test_reading_goes_on_where_it_was_cut(value, place) -> None:
     raw = json.dumps({"k": value})

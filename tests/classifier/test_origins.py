@@ -21,7 +21,7 @@ def edited(source: Mapped, draws: list[tuple[int, int, str]]) -> Mapped:
     return source.edited(edits)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.text("abc", max_size=40), EDITS, EDITS)
 def test_what_no_edit_touched_is_found_where_it_stood(text, first, second) -> None:
     view = edited(edited(Mapped(text), first), second)

@@ -149,7 +149,7 @@ PARTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(PARTS, max_size=8), st.lists(st.integers(0, 900), max_size=12), st.booleans())
 def test_pieces_of_disguised_text_give_the_redaction_of_the_whole(parts, places, shaped) -> None:
     text = ('{"k": "' if shaped else "") + "".join(parts)

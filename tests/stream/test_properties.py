@@ -32,7 +32,6 @@ OUT_OF_SCOPE = CHANNELS[3]
 pytestmark = pytest.mark.timeout(max(120, EXAMPLES // 100))
 a_third = settings(
     max_examples=max(1, EXAMPLES // 3),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

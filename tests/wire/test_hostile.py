@@ -74,7 +74,6 @@ NOTICE = Notice("No.", ("hate",), "r", RefusalStyle.MESSAGE_200)
 fuzz = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

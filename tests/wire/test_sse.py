@@ -51,7 +51,7 @@ def test_events_are_those_of_the_standard(data: bytes) -> None:
         assert any(e.damaged for e in events) is (b"DATA" in data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: x", b"event: e", b":c", b"\xf0\x9f"])),
     st.lists(st.integers(0, 60)),

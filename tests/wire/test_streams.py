@@ -79,7 +79,7 @@ def test_trailing_bytes_are_never_part_of_a_good_frame(recording: Recording) -> 
     assert not cut.spans
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_random_splits_change_nothing(draw: st.DataObject) -> None:
     recording = draw.draw(st.sampled_from(STREAMS))
