@@ -55,6 +55,7 @@ class Batch:
         visible: bool (batch, length), or (batch, length, length) where block-causal.
         token_type_ids: int64 (batch, length).
         pool_mask: int64 (batch, length).
+        whole_pool: int64 (batch, length), what full attention would pool.
         targets: float32 (batch, outputs).
         weights: float32 (batch, outputs).
     """
@@ -63,6 +64,7 @@ class Batch:
     visible: Tensor
     token_type_ids: Tensor
     pool_mask: Tensor
+    whole_pool: Tensor
     targets: Tensor
     weights: Tensor
 
@@ -145,7 +147,7 @@ def collate(
         count = len(encoded.ids)
         ids[row, :count], types[row, :count] = encoded.ids, encoded.types
         pool[row, :count], visible[row, :count] = encoded.pool, True
-    seen = torch.from_numpy(visible)
+    seen, whole = torch.from_numpy(visible), pool.copy()
     if block:
         starts = np.array([e.start for e in ready])[:, None]
         number = np.maximum((np.arange(length)[None, :] - starts) // block + 1, 0)
@@ -161,6 +163,7 @@ def collate(
         seen,
         torch.from_numpy(types),
         torch.from_numpy(pool),
+        torch.from_numpy(whole),
         torch.from_numpy(np.stack(targets)),
         torch.from_numpy(np.stack(weights)),
     )

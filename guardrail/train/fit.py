@@ -41,6 +41,7 @@ class FitSettings:
         category_weight: Weight of the category losses beside the overall one.
         positive_weight: Factor on top for a category that is there: most are rare, and the
             calibration takes back what this adds to the probabilities.
+        block_weight: Weight of the distance between a block-causal reading and a full one.
         nominal_examples: Batch size that the loss is scaled to.
         average_decay: Decay of the exponential moving average of the weights.
         checkpoint_minutes: Time between checkpoints.
@@ -58,6 +59,7 @@ class FitSettings:
     weight_decay: float = 0.01
     category_weight: float = 0.3
     positive_weight: float = 2.0
+    block_weight: float = 0.5
     nominal_examples: int = 64
     average_decay: float = 0.995
     checkpoint_minutes: float = 3.0
@@ -253,17 +255,39 @@ def _gradients(
     model: GuardModel, batch: Batch, s: FitSettings, whole: int, asked: Asked | None = None
 ) -> tuple[float, tuple[Tensor, ...]]:
     """Loss and gradients of one part of a batch of ``whole`` examples."""
-    device = batch.input_ids.device.type
-    mixed = torch.autocast(device, torch.bfloat16) if s.mixed else contextlib.nullcontext()
-    with mixed:
+    with _precision(batch, s):
         states = model.states(batch.input_ids, batch.token_type_ids, batch.visible)
     logits, _, _ = model.judge(states, batch.pool_mask)
     loss = loss_of(logits, batch, s, whole)
     told = loss.detach()
+    if s.block_weight and batch.visible.dim() == 3:
+        loss = loss + _block_loss(model, logits, batch, s, whole)
     if asked is not None:
         loss = loss + _rubric_loss(model, states, batch, s, whole, asked)
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     return float(told), gradients
+
+
+def _precision(batch: Batch, s: FitSettings) -> contextlib.AbstractContextManager[None]:
+    device = torch.autocast(batch.input_ids.device.type, torch.bfloat16)
+    return device if s.mixed else contextlib.nullcontext()
+
+
+def _block_loss(
+    model: GuardModel, logits: Tensor, batch: Batch, s: FitSettings, whole: int
+) -> Tensor:
+    """Loss of a block-causal reading against what the same weights say with full attention.
+
+    It teaches every output, the unlabelled ones too, to lose little where later text is unseen.
+    """
+    keys = batch.visible.any(dim=1)
+    with torch.no_grad():
+        with _precision(batch, s):
+            states = model.states(batch.input_ids, batch.token_type_ids, keys)
+        targets = torch.sigmoid(model.judge(states, batch.whole_pool)[0])
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    each[:, 1:] *= s.category_weight
+    return s.block_weight * each.sum() / (whole * s.nominal_examples) ** 0.5
 
 
 def _rubric_loss(
