@@ -52,7 +52,7 @@ KEY_EMPHASIS = {
     "harassment": 1.5,
     "misinformation": 2.0,
     "indiscriminate_weapons": 1.4,
-    "prompt_injection": 2.0,
+    "prompt_injection": 5.0,
     "jailbreak": 1.2,
     "sexual_content": 1.4,
     "violence_graphic": 1.3,
@@ -87,7 +87,7 @@ class Shares:
     corpus: float = 0.36
     benign: float = 0.08
     wrapped: float = 0.09
-    injected: float = 0.08
+    injected: float = 0.12
 
 
 class _Cycle:
