@@ -35,6 +35,7 @@ OPERATIONS: Final = MappingProxyType(
         "openai.chat": "chat",
         "openai.completions": "text_completion",
         "openai.responses": "chat",
+        "openai.conversations": "conversation",  # no model is asked: none of the known names fits
         "openai.embeddings": "embeddings",
         "anthropic.messages": "chat",
     }

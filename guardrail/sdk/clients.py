@@ -33,8 +33,9 @@ def guard_client(
     Guarded are chat completions, completions, responses, embeddings and messages, through
     whatever method (``create``, ``parse``, ``stream``, ``with_raw_response``, copies by
     ``with_options``), and what the API keeps of them: answers that are fetched later, cancelled
-    or compacted. Not guarded are batches, files, assistants, conversations, token counts of
-    Anthropic's, and sessions over WebSockets.
+    or compacted, and conversations, whose items are judged as they are put in and listed. Not
+    guarded are batches, files, assistants, token counts of Anthropic's, and sessions over
+    WebSockets.
 
     Args:
         client: An ``OpenAI``, ``AsyncOpenAI``, ``Anthropic`` or ``AsyncAnthropic`` client, or

@@ -21,6 +21,7 @@ from guardrail.wire.base import (
 from guardrail.wire.channels import read_error
 from guardrail.wire.openai_chat import OpenAIChat
 from guardrail.wire.openai_completions import OpenAICompletions
+from guardrail.wire.openai_conversations import OpenAIConversations
 from guardrail.wire.openai_embeddings import OpenAIEmbeddings
 from guardrail.wire.openai_responses import OpenAIResponses
 
@@ -43,6 +44,7 @@ WIRES: dict[str, Wire] = {
     "openai.chat": OpenAIChat(),
     "openai.completions": OpenAICompletions(),
     "openai.responses": OpenAIResponses(),
+    "openai.conversations": OpenAIConversations(),
     "openai.embeddings": OpenAIEmbeddings(),
     "anthropic.messages": AnthropicMessages(),
 }

@@ -13,7 +13,7 @@ from guardrail.types import ChannelKind, Frame, Role
 from guardrail.wire.anthropic_stream import MESSAGE, AnthropicStream, read_block, stop_details
 from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import dump, optional, parse_object, strict_keys
+from guardrail.wire.json import dump, optional, parse_object, strict_keys, strings
 from guardrail.wire.openai_common import json_reply, kept, model_of, stream_reply
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
@@ -193,7 +193,11 @@ def _nested(value: object, path: str, role: Role, turn: int, place: int, out: Se
                 out.skip(where, kind)
             else:  # the data of a text source is text; elsewhere it is not
                 labels = _LABELS if kind != "text" else _LABELS[:-1]
-                fields = [(f"{where}.{k}", v) for k, v in item.items() if k not in labels]
+                fields = [
+                    (f"{where}.{k}", list(strings(v)) if k in labels else v)
+                    for k, v in item.items()
+                    if not (k in labels and isinstance(v, str))
+                ]
                 todo += reversed(fields)
     what = ChannelKind.TOOL_RESULT if role is Role.TOOL else ChannelKind.TEXT
     out.add("\n".join(texts), role, what, turn=turn, sub=place)

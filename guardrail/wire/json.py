@@ -192,10 +192,15 @@ def strings(value: object, skip: Collection[str] = ()) -> Iterator[str]:
 def carries_text(obj: Mapping[str, Any], known: Collection[str]) -> bool:
     """Return whether an object has a string anywhere outside its known keys.
 
+    A ``type`` that is no word says nothing of the kind, so what stands in it is not known.
+
     Args:
         obj: The object.
         known: Keys that were read, or are known to carry no text.
     """
+    kind = obj.get("type")
+    if kind.__class__ not in _WORDS and next(strings(kind), None) is not None:
+        return True
     return any(
         key not in known and value.__class__ not in _MUTE and next(strings(value), None) is not None
         for key, value in obj.items()
@@ -203,6 +208,7 @@ def carries_text(obj: Mapping[str, Any], known: Collection[str]) -> bool:
 
 
 _MUTE = frozenset({bool, int, float, type(None)})
+_WORDS = _MUTE | {str}
 
 
 def dump(value: object) -> bytes:

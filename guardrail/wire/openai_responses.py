@@ -27,7 +27,7 @@ from guardrail.wire.responses_closing import response_object
 from guardrail.wire.responses_stream import ResponsesStream, read_item, read_response_object
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
-__all__ = ["OpenAIResponses"]
+__all__ = ["OpenAIResponses", "read_items"]
 
 _FIELDS = frozenset(
     {"input", "instructions", "model", "stream", "tools", "text", "prompt",
@@ -53,7 +53,7 @@ _ROLES = {
 _LABELS = (
     "type", "id", "call_id", "status", "name", "namespace", "server_label", "container_id",
     "file_id", "approval_request_id", "image_url", "file_url", "file_data", "filename", "detail",
-    "encrypted_content", "result", "role",
+    "encrypted_content", "role",
 )  # fmt: skip
 _INSTEAD = ("prompt", "previous_response_id", "conversation")
 """Fields that can stand for the input."""
@@ -84,6 +84,8 @@ class OpenAIResponses(OpenAIErrors):
         payload = parse_object(body, what="answer", unique=False)
         reading = Reading()
         items = listed(payload, reading)
+        if isinstance(payload.get("type"), str) and "object" not in payload:
+            items = [payload]  # one that is fetched by itself
         for index, item in enumerate(items or ()):
             read_item(index, item, reading)
         if items is None:
@@ -135,7 +137,7 @@ def _refused(fields: dict[str, Any], request: WireRequest | None, notice: Notice
 def _read(payload: dict[str, Any], out: SegmentList) -> None:
     instructions = payload.get("instructions")
     if isinstance(instructions, list):
-        _items(instructions, "instructions", out)
+        read_items(instructions, "instructions", out)
     else:
         out.add(optional(payload, "instructions", str) or "", Role.SYSTEM)
     for field in ("previous_response_id", "conversation"):
@@ -146,7 +148,7 @@ def _read(payload: dict[str, Any], out: SegmentList) -> None:
     if isinstance(value, str):
         out.add(value, Role.USER, turn=out.turn(Role.USER))
     elif isinstance(value, list):
-        _items(value, "input", out)
+        read_items(value, "input", out)
     elif value is not None or not any(payload.get(field) for field in _INSTEAD):
         raise WireError("input must be a string or a list of items", param="input")
     out.definitions(payload.get("tools"), "tools")
@@ -168,7 +170,17 @@ def _template(prompt: dict[str, Any] | None, out: SegmentList) -> None:
         out.skip("prompt.variables", "media")
 
 
-def _items(items: list[Any], field: str, out: SegmentList) -> None:
+def read_items(items: list[Any], field: str, out: SegmentList) -> None:
+    """Add the items of an input or of a conversation.
+
+    Args:
+        items: The items.
+        field: Name of the field that they stand in, for errors.
+        out: Takes the texts.
+
+    Raises:
+        WireError: An item, or a field of one, has the wrong type.
+    """
     for place, item in enumerate(items):
         path = f"{field}[{place}]"
         if isinstance(item, str):

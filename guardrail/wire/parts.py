@@ -61,7 +61,10 @@ def read_parts(value: object, path: str, role: Role, turn: int, out: SegmentList
         if not isinstance(part, dict):
             raise WireError(f"{where} must be an object", param=where)
         strict_keys(part, _PART, where)
-        if not _part(part, role, kind, turn, place, out):
+        read = _part(part, role, kind, turn, place, out)
+        if isinstance(part.get("type"), dict | list):  # whatever a server takes it for
+            out.skip(where, None, opaque=True)
+        elif not read:
             out.skip(where, part.get("type"))
 
 
@@ -92,8 +95,9 @@ def _part(
 def spoken(value: object) -> tuple[list[str], bool]:
     """Return the strings of a value that a model may read, in order.
 
-    Types are left out, and so are labels that are plain words and media in a coded form: ASCII
-    without blanks, as URLs and base64 are. Data of a source of type ``text`` is text.
+    Types that are strings are left out, and so are labels that are plain words and media in a
+    coded form: ASCII without blanks, as URLs and base64 are. Data of a source of type ``text``
+    is text.
 
     Args:
         value: Any decoded JSON; `parse_object` has bounded its depth.
@@ -112,6 +116,9 @@ def _collect(value: object, key: str, texts: list[str]) -> bool:
         label = key == "type" or (key in _LABELS and is_plain(value))
         if value and not label and not (key in _SEALS and _is_coded(value)):
             texts.append(value)
+        return False
+    if key == "type" and isinstance(value, dict | list):
+        texts += strings(value)
         return False
     media = False
     if isinstance(value, list):

@@ -7,6 +7,7 @@ hash; whatever differs is new text and is judged in full.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -64,12 +65,16 @@ _CALL = frozenset(
 )  # fmt: skip
 _MESSAGE = frozenset({"type", "id", "status", "role", "phase", "content"})
 _PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
-_INPUTS = frozenset({"input_text", "input_image", "input_file", "input_audio"})
+_INPUTS = frozenset(
+    {"input_text", "input_image", "input_file", "input_audio", "computer_screenshot"}
+)
 """Parts of what a user said, as compacted conversations and lists of items give them back."""
 _MEDIA = frozenset(
     {"image_url", "file_url", "file_id", "file_data", "filename", "detail", "input_audio",
      "prompt_cache_breakpoint"}
 )  # fmt: skip
+_CODED = re.compile(r"data:[\w/+.-]*;base64,[\w/+=-]*", re.ASCII)
+"""A picture or file that stands in its own URL (RFC 2397), as tools' outputs give them back."""
 _REASONING_ITEM = frozenset({"type", "id", "status", "summary", "content", "encrypted_content"})
 _RESPONSE = frozenset(
     {"id", "object", "created_at", "completed_at", "status", "background", "error",
@@ -135,7 +140,8 @@ def read_item(index: int, item: object, reading: Reading) -> None:
         reading.joined(index, _RESULT, strings(item.get("outputs"), _ITEM_LABELS))
         reading.check(item, _ITEM_LABELS | {"code", "outputs"})
     else:  # server tools, and whatever comes: all that can be read is judged
-        reading.joined(index, _RESULT, strings(item, _ITEM_LABELS), SIDE)
+        told = (text for text in strings(item, _ITEM_LABELS) if not _CODED.fullmatch(text))
+        reading.joined(index, _RESULT, told, SIDE)
 
 
 def _read_parts(index: int, parts: object, base: int, reading: Reading) -> None:

@@ -21,21 +21,25 @@ from guardrail.wire.segments import request_of
 __all__ = ["Route", "route_of"]
 
 _ENDPOINT: Final = re.compile(
-    r".*/(chat/completions|(?<!/chat/)completions|responses|embeddings|messages|moderations)",
+    r".*/(chat/completions|(?<!/chat/)completions|responses|conversations|embeddings|messages"
+    r"|moderations)",
     re.DOTALL,
 )
 """Under any prefix: versions, deployments and gateways all have their own."""
 
-_BELOW: Final = re.compile(r".*/(chat/completions|responses)/.+", re.DOTALL)
+_BELOW: Final = re.compile(r".*/(chat/completions|responses|conversations)/.+", re.DOTALL)
 """Answers that the API keeps and gives out again (``/{id}``, ``/{id}/cancel``), lists of what is
-in them (``/{id}/messages``, ``/{id}/input_items``), and other uses of the same request
-(``/compact``, ``/input_tokens``, vLLM's ``/render``)."""
+in them (``/{id}/messages``, ``/{id}/input_items``, ``/{id}/items``), and other uses of the same
+request (``/compact``, ``/input_tokens``, vLLM's ``/render``)."""
 
-_OTHER_MESSAGES: Final = re.compile(r"/(?:threads|chat/completions)/")
-"""Messages below these are those of the Assistants API and of kept answers, not Anthropic's."""
+_OTHER_MESSAGES: Final = re.compile(r"/(?:threads|conversations|chat/completions)/")
+"""Messages below these are what some API keeps, not Anthropic's."""
 
 _LABELS: Final = frozenset({"metadata"})
-"""What a request may change of a kept answer; no model reads it."""
+"""What a request may change of a kept answer or conversation; no model reads it."""
+
+_KEPT: Final = "conversations"
+"""The endpoint where nothing is asked of a model, so that all of it is about what is kept."""
 
 _UNQUOTED: Final = 3
 """Times that escapes are undone: gateways before the upstream may each undo them once."""
@@ -49,8 +53,8 @@ class Route:
         endpoint: Such as ``chat/completions``; empty where nothing is guarded.
         wire: The dialect of the endpoint, or None where it has no texts to relay.
         guarded: Whether the request or its answer carries text in that dialect.
-        kept: Whether it may be about what the API keeps: it fetches, or its path goes on behind
-            the endpoint.
+        kept: Whether it may be about what the API keeps: it fetches, its path goes on behind
+            the endpoint, or the endpoint is that of conversations.
         path: Raw path to forward if it is guarded.
     """
 
@@ -117,7 +121,7 @@ def route_of(method: str, path: str, *, body: bool) -> Route:
     if not endpoint:
         return Route("", None, False, False, path)
     wire = wire_for(f"/v1/{endpoint}")
-    kept = below or method == "GET"
+    kept = below or method == "GET" or endpoint == _KEPT
     guarded = wire is not None and (kept or body or method == "POST")
     trimmed = path.rstrip("/")
     sent = trimmed if trimmed.lower() == plain else quote(plain)

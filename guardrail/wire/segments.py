@@ -28,13 +28,20 @@ class _Draft:
 
 
 class SegmentList:
-    """Texts of one request, in order, and what could not be scanned."""
+    """Texts of one request, in order, and what could not be scanned.
+
+    Attributes:
+        skipped: What could not be scanned.
+        opaque: Whether some of that is text all the same.
+        fresh: Whether every turn is new, and so belongs to the latest.
+    """
 
     def __init__(self) -> None:
         self._drafts: list[_Draft] = []
         self._turns: list[Role] = []
         self.skipped: list[str] = []
         self.opaque = False
+        self.fresh = False
 
     def turn(self, role: Role) -> int:
         """Open the next turn and return its index.
@@ -148,7 +155,7 @@ class SegmentList:
             elif draft.role is Role.ASSISTANT:
                 asked = asked or "\n".join(parts)
             prompt = asked or None if draft.role is Role.ASSISTANT else None
-            latest = draft.always or draft.turn > last or last < 0
+            latest = self.fresh or draft.always or draft.turn > last or last < 0
             segments.append(
                 Segment(draft.text, draft.role, draft.channel, prompt, draft.turn, latest)
             )

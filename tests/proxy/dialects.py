@@ -1,7 +1,8 @@
 """Requests and answers of every dialect with a text planted in any channel.
 
-`ANSWERS` and `REQUESTS` are keyed by (dialect, channel kind); `NONE` and `NO_INPUT` name the
-cells that a dialect does not have. `test_matrix.py` fails where a cell is in neither.
+`STREAMS`, `WHOLES` and `REQUESTS` are keyed by (dialect, channel kind); `NONE`, `NO_STREAM` and
+`NO_INPUT` name the cells that a dialect does not have. `test_matrix.py` fails where a cell is in
+neither.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ ARGS, RESULT = ChannelKind.TOOL_ARGUMENTS, ChannelKind.TOOL_RESULT
 
 CHAT, COMPLETIONS, RESPONSES = "openai.chat", "openai.completions", "openai.responses"
 EMBEDDINGS, MESSAGES = "openai.embeddings", "anthropic.messages"
+CONVERSATIONS = "openai.conversations"
 
 PATHS = {
     CHAT: "/v1/chat/completions",
@@ -24,6 +26,7 @@ PATHS = {
     RESPONSES: "/v1/responses",
     EMBEDDINGS: "/v1/embeddings",
     MESSAGES: "/v1/messages",
+    CONVERSATIONS: "/v1/conversations/conv_1/items",
 }
 
 Stream = Callable[[Sequence[str]], list[bytes]]
@@ -194,6 +197,18 @@ def responses_whole(kind: ChannelKind) -> Whole:
     return lambda text: _response([_item(kind, text)], "completed")
 
 
+# --- OpenAI conversations --------------------------------------------------------------------
+
+
+def conversations_whole(kind: ChannelKind) -> Whole:
+    listed = {"object": "list", "first_id": "i", "last_id": "i", "has_more": False}
+    return lambda text: {**listed, "data": [_item(kind, text)]}
+
+
+def conversations_request(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"items": [{"type": "message", **USER}, *items]}
+
+
 # --- Anthropic messages ----------------------------------------------------------------------
 
 _BLOCKS: dict[ChannelKind, tuple[dict[str, Any], str, str]] = {
@@ -276,6 +291,7 @@ WHOLES: dict[tuple[str, ChannelKind], Whole] = {
     (CHAT, ARGS): chat_whole(chat_call),
     (COMPLETIONS, TEXT): completions_whole,
     **{(RESPONSES, kind): responses_whole(kind) for kind in _RESPONSE_EVENTS},
+    **{(CONVERSATIONS, kind): conversations_whole(kind) for kind in _RESPONSE_EVENTS},
     **{(MESSAGES, kind): messages_whole(kind) for kind in _BLOCKS},
 }
 
@@ -285,6 +301,9 @@ NONE = {
     (MESSAGES, REFUSAL),
 }
 """Channels of an answer that a dialect does not have."""
+
+NO_STREAM = {(CONVERSATIONS, kind) for kind in (TEXT, REASONING, REFUSAL, ARGS)}
+"""Channels that a dialect has in whole answers only."""
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -329,6 +348,13 @@ REQUESTS: dict[tuple[str, ChannelKind], Whole] = {
             {"type": "function_call_output", "call_id": "t", "output": t},
         ],
     },
+    **{
+        (CONVERSATIONS, kind): lambda t, kind=kind: conversations_request(_item(kind, t))
+        for kind in (TEXT, REFUSAL, REASONING, ARGS)
+    },
+    (CONVERSATIONS, RESULT): lambda t: conversations_request(
+        _item(ARGS, "{}"), {"type": "function_call_output", "call_id": "t", "output": t}
+    ),
     (MESSAGES, TEXT): lambda t: messages_request({"role": "user", "content": t}),
     (MESSAGES, REASONING): lambda t: messages_request(
         USER,

@@ -64,6 +64,29 @@ async def test_text_in_place_of_an_id_is_judged(start, message) -> None:
     assert not bench.upstream.requests
 
 
+@pytest.mark.parametrize("kind", [["this is BAD"], {"text": "this is BAD"}, [["BAD"]]])
+async def test_text_in_place_of_a_type_does_not_pass(start, kind) -> None:
+    part = {"type": kind, "text": "fine"}
+    bench = await start()
+    bench.upstream.answers(completion("fine"))
+    for path, body in {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": [part]}]},
+        "/v1/responses": {"input": [{"role": "user", "content": [part]}]},
+        "/v1/conversations": {"items": [{"role": "user", "content": [part]}]},
+        "/v1/messages": {"messages": [{"role": "user", "content": [part]}]},
+    }.items():
+        async with bench.client.post(bench.url + path, json={"model": "m", **body}) as response:
+            assert response.status == 400, path
+    assert not bench.upstream.requests
+    bench.upstream.answers({"choices": [{"message": {"role": "assistant", "content": [part]}}]})
+    async with bench.chat() as response:
+        assert b"BAD" not in await response.read()
+    chunk = {"choices": [{"index": 0, "delta": {"content": [part]}}]}
+    bench.upstream.streams([f"data: {json.dumps(chunk)}\n\n".encode(), b"data: [DONE]\n\n"])
+    async with bench.chat(stream=True) as response:
+        assert b"BAD" not in await response.read()
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -70,6 +70,17 @@ async def test_a_request_reaches_the_provider_with_the_operators_key(routed) -> 
     assert json.loads(data)["model"] == "smollm2"
 
 
+async def test_conversations_are_judged_though_litellm_keeps_none(routed) -> None:
+    bench = await routed()
+    for text, status, code in ("BAD", 400, "content_filter"), ("hi", 404, None):
+        sent = {"items": [{"role": "user", "content": text}]}
+        url = f"{bench.url}/v1/conversations/conv_1/items"
+        async with bench.client.post(url, json=sent) as answer:
+            assert answer.status == status
+            assert (await answer.json())["error"]["code"] == code
+    assert bench.upstream.requests == []
+
+
 async def test_a_harmful_request_never_reaches_the_provider(routed) -> None:
     bench = await routed()
     bench.upstream.answers(completion("hello"))

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from guardrail.proxy import server
-from guardrail.proxy.tracing import NoTracing, OtelTracing, open_tracing
+from guardrail.proxy.tracing import OPERATIONS, NoTracing, OtelTracing, open_tracing
+from guardrail.wire import WIRES
 from tests.proxy.conftest import completion, stream_of
 
 trace_sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="needs the extra 'otel'")
@@ -31,6 +32,10 @@ def spans(monkeypatch) -> Iterator[object]:
     provider.add_span_processor(export.SimpleSpanProcessor(exporter))
     monkeypatch.setattr(server, "open_tracing", lambda: OtelTracing(provider))
     return exporter
+
+
+def test_every_dialect_has_a_name_for_its_operation() -> None:
+    assert set(OPERATIONS) == set(WIRES)
 
 
 async def test_a_request_is_three_spans_by_the_conventions(start, spans) -> None:

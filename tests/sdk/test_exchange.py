@@ -74,6 +74,14 @@ def message_list(text: str) -> dict[str, Any]:
     return {"object": "list", "data": [item], "first_id": "a", "last_id": "a", "has_more": False}
 
 
+def item(text: str) -> dict[str, Any]:
+    return {**response(text)["output"][0], "role": "user"}
+
+
+def item_list(text: str) -> dict[str, Any]:
+    return {**message_list(text), "data": [item(text)]}
+
+
 def events(text: str) -> bytes:
     kinds = ("response.created", response("", output=[])), ("response.completed", response(text))
     return b"".join(
@@ -81,6 +89,9 @@ def events(text: str) -> bytes:
         for kind, body in kinds
     )
 
+
+ASKED = {"role": "user", "content": "hi"}
+HARM = {"role": "user", "content": "BAD"}
 
 CALLS: dict[str, tuple[Callable[[Any], Any], Callable[[str], object]]] = {
     "retrieve": (lambda c: c.responses.retrieve("resp_1"), response),
@@ -94,6 +105,9 @@ CALLS: dict[str, tuple[Callable[[Any], Any], Callable[[str], object]]] = {
         lambda text: {"object": "list", "data": [completion(text)]},
     ),
     "chat_messages": (lambda c: c.chat.completions.messages.list("c1").data, message_list),
+    "items": (lambda c: c.conversations.items.list("conv_1"), item_list),
+    "items_create": (lambda c: c.conversations.items.create("conv_1", items=[ASKED]), item_list),
+    "item": (lambda c: c.conversations.items.retrieve("m", conversation_id="conv_1"), item),
     "odd_path": (lambda c: c.get("/Res%70onses//resp_1/", cast_to=object), response),
 }
 
@@ -120,7 +134,7 @@ def test_a_kept_answer_is_judged_when_it_is_fetched(name: str, rail: Guardrail) 
         assert len(sent) == 1
 
 
-@pytest.mark.parametrize("name", ["retrieve", "compact", "chat"])
+@pytest.mark.parametrize("name", ["retrieve", "compact", "chat", "items_create", "item"])
 async def test_the_async_client_judges_kept_answers_too(name: str, rail: Guardrail) -> None:
     call, answer = CALLS[name]
     with serving(answer("BAD")) as (url, _):
@@ -136,6 +150,10 @@ async def test_the_async_client_judges_kept_answers_too(name: str, rail: Guardra
         lambda c: c.responses.input_tokens.count(model="m", input="BAD"),
         lambda c: c.chat.completions.update("c1", metadata={"topic": "this is BAD"}),
         lambda c: c.post("/responses/%63ompact", cast_to=object, body={"input": "BAD"}),
+        lambda c: c.conversations.create(items=[HARM]),
+        lambda c: c.conversations.items.create("conv_1", items=[HARM, {**HARM, "content": "hi"}]),
+        lambda c: c.conversations.update("conv_1", metadata={"topic": "this is BAD"}),
+        lambda c: c.post("/Conversations/conv_1//items/", cast_to=object, body={"items": [HARM]}),
     ],
 )
 @pytest.mark.parametrize("on_block", ["raise", "message"])
@@ -165,6 +183,41 @@ def test_a_refused_fetch_can_be_answered_with_the_policys_message(rail: Guardrai
     with serving(response("BAD")) as (url, _), openai.OpenAI(base_url=url, api_key="x") as plain:
         client = guard_client(plain, policy=rail, on_block="message")
         assert client.responses.retrieve("resp_1").output_text == "no way"
+
+
+@pytest.mark.parametrize("name", ["items", "item"])
+def test_no_message_of_the_policys_stands_for_what_is_kept(name: str, rail: Guardrail) -> None:
+    call, answer = CALLS[name]
+    with serving(answer("BAD")) as (url, _), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail, on_block="message")
+        with pytest.raises(openai.BadRequestError, match="no way"):
+            call(client)
+
+
+def test_items_of_a_conversation_are_redacted_on_both_ways(marker: MarkerClassifier) -> None:
+    rail = Guardrail(REDACTING, marker)
+    mine = {"role": "user", "content": "I am bob@example.org"}
+    listed = item_list("write to ann@example.org")
+    with serving(listed) as (url, sent), openai.OpenAI(base_url=url, api_key="x") as plain:
+        client = guard_client(plain, policy=rail)
+        made = client.conversations.items.create("conv_1", items=[mine, ASKED])
+        assert "ann@" not in made.model_dump_json()
+        assert json.loads(sent[0][2])["items"][0]["content"] == "I am [REDACTED:email]"
+
+
+async def test_a_session_of_the_agents_sdk_is_guarded_with_its_client(rail: Guardrail) -> None:
+    agents = pytest.importorskip("agents", reason="needs the extra `integrations`")
+    with serving(item_list("all is well")) as (url, sent):
+        async with openai.AsyncOpenAI(base_url=url, api_key="x") as plain:
+            client = guard_client(plain, policy=rail)
+            session = agents.OpenAIConversationsSession(
+                conversation_id="conv_1", openai_client=client
+            )
+            await session.add_items([ASKED])
+            assert len(await session.get_items()) == 1
+            with pytest.raises(GuardrailBlocked):
+                await session.add_items([HARM])
+            assert len(sent) == 2
 
 
 def test_a_compacted_conversation_is_redacted_on_both_ways(marker: MarkerClassifier) -> None:

@@ -22,6 +22,7 @@ REQUESTS: dict[str, bytes] = {
     "openai.completions": b'{"model":"m","stream":true,"prompt":"Hi"}',
     "openai.responses": b'{"model":"m","stream":true,"input":"Hi"}',
     "openai.embeddings": b'{"model":"m","input":"Hi"}',
+    "openai.conversations": b'{"items":[{"type":"message","role":"user","content":"Hi"}]}',
     "anthropic.messages": b'{"model":"m","stream":true,"max_tokens":9,'
     b'"messages":[{"role":"user","content":"Hi"}]}',
 }
@@ -149,6 +150,15 @@ RECORDINGS = [
         )
     ),
     Recording("openai.embeddings", "embeddings.json", {}),
+    Recording(
+        "openai.conversations",
+        "conversation_items.json",
+        {
+            TEXT: ["Is it mild in Paris?", "It is mild."],
+            ARGUMENTS: ['{"city":"Paris"}'],
+            RESULT: ["mild all day"],
+        },
+    ),
 ]
 
 STREAMS = [r for r in RECORDINGS if r.streamed]

@@ -179,6 +179,8 @@ def call(wire: str, reply: Reply) -> Any:
         return _OPENAI.completions.create(model="m", prompt="x")
     if wire == "openai.responses":
         return _OPENAI.responses.create(model="m", input="x")
+    if wire == "openai.conversations":
+        return _OPENAI.conversations.items.create("conv_1", items=[])
     if wire == "openai.embeddings":
         return _OPENAI.embeddings.create(model="m", input="x", encoding_format="float")
     if wire == "openai.moderations":

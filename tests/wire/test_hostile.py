@@ -53,6 +53,13 @@ RICH = {
         "prompt": {"variables": {"a": "b c"}},
         "tools": [],
     },
+    "openai.conversations": {
+        "items": [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+            {"type": "program_output", "call_id": "c", "result": "a b"},
+        ],
+        "metadata": {"topic": "x y"},
+    },
     "anthropic.messages": {
         "system": [{"type": "text", "text": "s"}],
         "messages": [

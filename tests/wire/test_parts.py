@@ -139,6 +139,31 @@ def test_an_item_of_unknown_type_does_not_pass_for_the_assistants() -> None:
     assert (said.text, said.role, said.latest) == ("a BAD text", Role.TEXT, True)
 
 
+ODD_TYPES: list[object] = [["a BAD text"], {"text": "a BAD text"}, {"type": "a BAD text"}]
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+def test_a_part_whose_type_is_no_word_is_read_and_yet_unreadable(kind: object) -> None:
+    part = {"type": kind, "text": "hi"}
+    asked = responses({"role": "user", "content": [part]})
+    given = responses({"type": "function_call_output", "call_id": "c", "output": [part]})
+    for request in (chat(part), asked, given):
+        assert texts(request) == ["hi", "a BAD text"]
+        assert request.opaque
+        assert [note.split(": ")[1] for note in request.skipped] == ["unknown"]
+    deep = {"type": "new", "body": {"type": kind}}
+    assert texts(chat(deep)) == ["a BAD text"]
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": kind}]}
+    body = {"messages": [{"role": "user", "content": [result]}]}
+    nested = WIRES["anthropic.messages"].read_request(json.dumps(body).encode())
+    assert texts(nested) == ["a BAD text"]
+
+
+def test_the_result_of_a_program_is_text() -> None:
+    item = {"type": "program_output", "call_id": "c", "result": "a BAD text"}
+    assert texts(responses(item)) == ["a BAD text"]
+
+
 def test_a_variable_of_a_stored_prompt_may_have_any_name() -> None:
     image = {"type": "input_image", "image_url": "https://x/a.png"}
     prompt = {"id": "p", "variables": {"name": "BAD", "detail": "worse", "image": image}}

@@ -35,6 +35,13 @@ def found(method: str, path: str, *, body: bool = True) -> str | None:
         ("POST", "/v1/responses/compact", True, "openai.responses"),
         ("POST", "/v1/responses/input_tokens", True, "openai.responses"),
         ("POST", "/V1//responses/%63ompact;x=1", True, "openai.responses"),
+        ("POST", "/v1/conversations", True, "openai.conversations"),
+        ("POST", "/v1/conversations", False, "openai.conversations"),
+        ("GET", "/v1/conversations", False, "openai.conversations"),
+        ("POST", "/openai/v1/Conversations/conv_1/%2569tems/", True, "openai.conversations"),
+        ("GET", "/v1/conversations/conv_1/items/msg_1", False, "openai.conversations"),
+        ("POST", "/v1/conversations/conv_1/messages", True, "openai.conversations"),
+        ("DELETE", "/v1/conversations/conv_1", False, "openai.conversations"),
         ("POST", "/v1/responses/chat/completions", True, "openai.chat"),
         ("DELETE", "/v1/chat/completions", True, "openai.chat"),
         ("DELETE", "/v1/chat/completions", False, None),
@@ -83,6 +90,28 @@ def test_labels_of_a_kept_answer_are_judged_and_nothing_else_is_a_label() -> Non
     for body in (b'{"prompt":"hi"}', b'{"Metadata":{}}', b"hi", b'["hi"]'):
         with pytest.raises(WireError):
             route.read(body)
+
+
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/conversations/conv_1/items"])
+def test_items_of_a_conversation_are_all_new_and_nothing_stands_for_them(path: str) -> None:
+    route = below(path)
+    said = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    body = {"items": said, "metadata": {"topic": "a long tale"}}
+    request = route.read(json.dumps(body).encode())
+    assert [(s.text, s.latest) for s in request.segments] == [
+        ("user", True),
+        ("assistant", True),
+        ("user", True),
+        ("a long tale", True),
+    ]
+    assert request.segments[1].prompt == "user"
+    for fine in (b"", b"{}", b'{"items":null}', b'{"items":[]}', b'{"metadata":null}'):
+        assert route.read(fine).segments == ()
+    for odd in (b'{"input":"hi"}', b'{"items":"hi"}', b'{"Items":[]}', b'{"items":[7]}', b"[]"):
+        with pytest.raises(WireError):
+            route.read(odd)
+    notice = Notice("no way", style=RefusalStyle.MESSAGE_200)
+    assert route.refusal(request, notice).status == 400
 
 
 def test_what_is_fetched_has_nothing_to_read() -> None:

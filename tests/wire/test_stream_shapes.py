@@ -232,6 +232,29 @@ def test_a_picture_or_a_sound_cannot_be_judged_and_is_opaque() -> None:
     assert all(frame.opaque for frame in frames)
 
 
+RESPONSE_PART = {"type": ["text"], "text": "a"}
+ODD_EVENTS: list[tuple[str, dict[str, object]]] = [
+    ("openai.chat", {"choices": [{"delta": {"content": [{"type": {"a": "text"}}]}}]}),
+    ("openai.responses", {"type": {"a": "text"}}),
+    ("openai.responses", {"type": "response.content_part.done", "part": RESPONSE_PART}),
+    ("anthropic.messages", {"type": ["text"]}),
+    (
+        "anthropic.messages",
+        {"type": "content_block_delta", "index": 0, "delta": {"type": ["text"], "text": "a"}},
+    ),
+    (
+        "anthropic.messages",
+        {"type": "content_block_delta", "index": 0, "delta": {"type": {"a": "text"}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("wire", "event"), ODD_EVENTS)
+def test_an_event_of_a_type_that_is_no_word_is_opaque(wire: str, event: dict[str, object]) -> None:
+    (frame,) = BLOCKED[wire].open().feed(write_event(event))
+    assert frame.opaque
+
+
 def test_the_number_of_channels_is_bounded() -> None:
     stream = BLOCKED["openai.chat"].open()
     calls = [{"index": i, "function": {"arguments": "x"}} for i in range(MAX_CHANNELS + 1)]

@@ -16,7 +16,7 @@ from tests.wire.sdk import READERS, call
 
 NOTICE = Notice("This was withheld.", ("hate",), "req1", created=1700000000)
 MESSAGE = Notice("This was withheld.", ("hate",), "req1", RefusalStyle.MESSAGE_200)
-TALKING = [wire for wire in WIRES if wire != "openai.embeddings"]
+TALKING = [wire for wire in WIRES if wire not in ("openai.embeddings", "openai.conversations")]
 
 each_whole = pytest.mark.parametrize("recording", WHOLE, ids=name)
 
@@ -30,6 +30,7 @@ ROWS: dict[str, set[ChannelKind]] = {
     "openai.completions": {ChannelKind.TEXT},
     "openai.responses": set(ChannelKind),
     "openai.embeddings": set(),
+    "openai.conversations": {ChannelKind.TEXT, ChannelKind.TOOL_ARGUMENTS, ChannelKind.TOOL_RESULT},
     "anthropic.messages": set(ChannelKind) - {ChannelKind.REFUSAL},
 }
 """Kinds of text that each dialect's answers can carry; a new dialect or kind needs its row."""
@@ -45,7 +46,7 @@ def test_every_dialect_form_and_kind_has_a_recording(
 ) -> None:
     assert {k.value for k in ChannelKind} == KINDS_KNOWN, "decide which dialects carry the new kind"
     carried = any(kind in r.texts for r in RECORDINGS if (r.wire, r.streamed) == (wire, streamed))
-    assert carried == (kind in ROWS[wire])
+    assert carried == (kind in ROWS[wire] and not (streamed and wire == "openai.conversations"))
 
 
 @each_whole
@@ -61,7 +62,8 @@ def test_a_whole_answer_is_one_frame_with_all_its_text(recording: Recording) -> 
 def test_a_recorded_answer_passes_the_sdk(recording: Recording) -> None:
     from guardrail.wire import Reply
 
-    assert call(recording.wire, Reply(200, recording.data)).model
+    answer = call(recording.wire, Reply(200, recording.data))
+    assert answer.data if recording.wire == "openai.conversations" else answer.model
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -88,6 +90,15 @@ def test_text_in_unknown_fields_of_an_answer_is_opaque(wire: str) -> None:
         ("openai.responses", {"output": [{"type": "image_generation_call", "result": "iVBO"}]}),
         ("openai.embeddings", {"data": [{"embedding": "a sentence of text"}]}),
         ("openai.embeddings", {"data": [{"embedding": ["text"]}]}),
+        ("openai.chat", {"choices": [{"message": {"content": [{"type": ["text"], "text": "a"}]}}]}),
+        ("openai.chat", {"choices": [{"message": {"tool_calls": [{"type": {"a": "text"}}]}}]}),
+        (
+            "openai.responses",
+            {"output": [{"type": "message", "content": [{"type": {"a": "text"}, "text": "b"}]}]},
+        ),
+        ("openai.conversations", {"object": "conversation", "content": "text"}),
+        ("openai.conversations", {"type": "message", "content": [{"type": ["text"]}]}),
+        ("anthropic.messages", {"type": ["text"], "content": []}),
         ("anthropic.messages", {"content": "text"}),
         ("anthropic.messages", {"content": [{"type": "text", "text": "a", "note": "b"}]}),
     ],
@@ -177,8 +188,12 @@ def test_a_refused_request_may_be_answered_in_words(wire: str) -> None:
     assert MESSAGE.message in reply.body.decode()
 
 
-def test_an_embedding_is_never_refused_in_words() -> None:
-    assert WIRES["openai.embeddings"].input_refusal(None, MESSAGE).status == 400
+@pytest.mark.parametrize("wire", sorted(set(WIRES) - set(TALKING)))
+def test_an_answer_without_words_of_the_model_is_never_refused_in_words(wire: str) -> None:
+    dialect = WIRES[wire]
+    assert dialect.input_refusal(None, MESSAGE).status == 400
+    request = dialect.read_request(REQUESTS[wire])
+    assert dialect.output_refusal(request, b"{}", MESSAGE).status == 400
 
 
 @pytest.mark.parametrize("wire", WIRES)
