@@ -286,6 +286,12 @@ class Relay:
                     await self._room.wait()
         except SourceFault as fault:
             error = fault
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not we were cancelled, but something that the source waited for.
+            error = SourceFault("The source was cancelled.")
         self._events.put_nowait(_End(error))
 
     def _make_room(self) -> None:

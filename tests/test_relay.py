@@ -63,9 +63,31 @@ class OpenSink(StuckSink):
 
     def __init__(self) -> None:
         self.raw = b""
+        self.failed = ""
+
+    async def fail(self, message: str) -> None:
+        self.failed = message
 
     async def release(self, frames: Sequence[Frame]) -> None:
         self.raw += b"".join(frame.raw for frame in frames)
+
+
+async def test_a_source_whose_own_work_is_cancelled_breaks_off_and_hangs_nothing() -> None:
+    async def source() -> AsyncGenerator[Sequence[Frame], None]:
+        yield [Frame(b"said", (Span(Channel(), "said"),))]
+        work = asyncio.ensure_future(asyncio.sleep(9))
+        work.cancel()
+        await work
+
+    async def judge(_: Check) -> Verdict:
+        return Verdict(Action.PASS, Direction.OUTPUT)
+
+    sink = OpenSink()
+    relay = Relay(StreamGuard(StreamSettings(mode=Mode.HOLD)), source(), sink, judge)
+    async with asyncio.timeout(20):
+        result = await relay.run()
+    assert (sink.raw, result.fault) == (b"said", "broken")
+    assert sink.failed
 
 
 REDACTS = parse_policy("version: 1\nname: m\ncategories: {m: {detectors: [email], action: redact}}")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from guardrail.types import Channel, ChannelKind, Frame, Role, Segment, Span
 from guardrail.wire import WIRES, Wire, WireRequest
 
 __all__ = [
     "EMPTY_REQUEST",
+    "Content",
     "answer_frame",
     "answer_segments",
     "as_plain",
@@ -39,7 +40,21 @@ _LANGCHAIN_ROLES: Final = {
 _HINT: Final = "pass a string, OpenAI-style messages or Segments, or give an adapter"
 
 
-def read_content(content: object) -> tuple[tuple[Segment, ...], str | None]:
+class Content(NamedTuple):
+    """What is about to be sent to a model, read.
+
+    Args:
+        segments: The texts in order.
+        prompt: The last user turn, which is context for judging the answer.
+        opaque: Whether there is text in it that cannot be read, such as token numbers.
+    """
+
+    segments: tuple[Segment, ...]
+    prompt: str | None = None
+    opaque: bool = False
+
+
+def read_content(content: object) -> Content:
     """Read what is about to be sent to a model.
 
     Args:
@@ -48,16 +63,17 @@ def read_content(content: object) -> tuple[tuple[Segment, ...], str | None]:
             or a list of strings or of segments.
 
     Returns:
-        The texts in order, and the last user turn, which is context for judging the answer.
+        Its texts.
 
     Raises:
         TypeError: None of these.
         WireError: Messages that are not what their API says.
     """
     if isinstance(content, str):
-        return (Segment(content, Role.USER, turn=0),), content or None
+        return Content((Segment(content, Role.USER, turn=0),), content or None)
     if isinstance(content, Segment):
-        return (content,), content.text if content.role is Role.USER else content.prompt
+        prompt = content.text if content.role is Role.USER else content.prompt
+        return Content((content,), prompt)
     if isinstance(content, Mapping):
         return _read_body(as_plain(content))
     if isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
@@ -67,26 +83,26 @@ def read_content(content: object) -> tuple[tuple[Segment, ...], str | None]:
     raise TypeError(f"cannot judge a {type(content).__name__}: {_HINT}")
 
 
-def _read_list(items: Sequence[object]) -> tuple[tuple[Segment, ...], str | None]:
+def _read_list(items: Sequence[object]) -> Content:
     if not items:
-        return (), None
+        return Content(())
     if all(isinstance(item, Segment) for item in items):
         segments = tuple(item for item in items if isinstance(item, Segment))
         said = [s.text for s in segments if s.role is Role.USER]
-        return segments, said[-1] if said else None
+        return Content(segments, said[-1] if said else None)
     if all(isinstance(item, str) for item in items):
-        return tuple(Segment(str(item), Role.USER) for item in items), None
+        return Content(tuple(Segment(str(item), Role.USER) for item in items))
     return _read_body({"messages": [_message(item) for item in items]})
 
 
-def _read_body(body: Any) -> tuple[tuple[Segment, ...], str | None]:
+def _read_body(body: Any) -> Content:
     if "role" in body:
         body = {"messages": [body]}
     wire = _request_dialect(body)
     if wire is None:
         raise TypeError(f"cannot judge a mapping without messages, input or prompt: {_HINT}")
     request = wire.read_request(dump_plain(body))
-    return request.segments, request.prompt
+    return Content(request.segments, request.prompt, request.opaque)
 
 
 def _request_dialect(body: Mapping[str, Any]) -> Wire | None:

@@ -27,7 +27,7 @@ from guardrail.sdk.redaction import redact_answer, redact_input
 from guardrail.sdk.runtime import Runtime, runtime
 from guardrail.sdk.streams import Ending, guard_async, guard_sync
 from guardrail.stream import Check
-from guardrail.types import Direction, Frame, Role, Scores, Segment, Verdict
+from guardrail.types import Direction, Role, Scores, Segment, Verdict
 from guardrail.wire import Notice, RefusalStyle
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ class Guardrail:
             WireError: Messages that are not what their API says.
             BundleError: The model cannot be loaded.
         """
-        segments, frame = self._read(content, Direction(direction), prompt)
-        return runtime().wait(self._judge(self._checker(), segments, frame))
+        way = Direction(direction)
+        segments, opaque = _read(content, way, prompt)
+        return self.check_segments(segments, way, opaque=opaque)
 
     async def acheck(
         self,
@@ -148,9 +149,9 @@ class Guardrail:
         prompt: str | None = None,
     ) -> Verdict:
         """Judge a text, messages or an answer; see `check`."""
-        segments, frame = self._read(content, Direction(direction), prompt)
-        checker = await self._aready()
-        return await runtime().run(self._judge(checker, segments, frame))
+        way = Direction(direction)
+        segments, opaque = _read(content, way, prompt)
+        return await self.acheck_segments(segments, way, opaque=opaque)
 
     def check_segments(
         self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
@@ -160,52 +161,35 @@ class Guardrail:
         Args:
             segments: The texts, in order, with who speaks.
             direction: Which way they travel.
-            opaque: Whether a request has text that cannot be read, such as token numbers.
+            opaque: Whether there is text beside them that cannot be read, such as token numbers.
         """
-        return runtime().wait(
-            self._judge(self._checker(), segments, None, direction, opaque=opaque)
-        )
+        return runtime().wait(self._judge(self._checker(), segments, direction, opaque))
 
     async def acheck_segments(
         self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
     ) -> Verdict:
         """Judge texts that an integration has read itself; see `check_segments`."""
         checker = await self._aready()
-        return await runtime().run(self._judge(checker, segments, None, direction, opaque=opaque))
+        return await runtime().run(self._judge(checker, segments, direction, opaque))
 
     def submit_segments(
         self, segments: Sequence[Segment], direction: Direction, *, opaque: bool = False
     ) -> Future[Verdict]:
         """Begin to judge texts, and go on; see `check_segments`. Cancel what is not needed."""
         checker = self._checker()
-        return runtime().submit(self._judge(checker, segments, None, direction, opaque=opaque))
-
-    def _read(
-        self, content: object, direction: Direction, prompt: str | None
-    ) -> tuple[Sequence[Segment], Frame | None]:
-        if direction is Direction.INPUT:
-            return read_content(content)[0], None
-        frame = answer_frame(content)
-        return answer_segments(frame, prompt), frame
+        return runtime().submit(self._judge(checker, segments, direction, opaque))
 
     async def _judge(
-        self,
-        checker: Checker,
-        segments: Sequence[Segment],
-        frame: Frame | None,
-        direction: Direction | None = None,
-        *,
-        opaque: bool = False,
+        self, checker: Checker, segments: Sequence[Segment], way: Direction, opaque: bool
     ) -> Verdict:
-        way = direction or (Direction.INPUT if frame is None else Direction.OUTPUT)
         trail = trail_of(self.audit, self._policy)
         if way is Direction.INPUT:
             return await checker.check_input(self._policy, segments, opaque=opaque, watch=trail)
         checks = (checker.check(self._policy, way, s, watch=trail) for s in segments)
         verdicts = list(await asyncio.gather(*checks))
         if trail is not None:
-            trail.finish("ok", fault="unreadable" if frame is not None and frame.opaque else None)
-        if frame is not None and frame.opaque:
+            trail.finish("ok", fault="unreadable" if opaque else None)
+        if opaque:
             verdicts.append(self.unreadable())
         if not verdicts:
             return decide_skipped(self._policy, way, checker.classifier.model_id)
@@ -386,3 +370,14 @@ class Guardrail:
         if self._classifier is None and not runtime().loaded(self._bundle):
             return await asyncio.to_thread(self._checker)
         return self._checker()
+
+
+def _read(
+    content: object, direction: Direction, prompt: str | None
+) -> tuple[Sequence[Segment], bool]:
+    """Return the texts of a content, and whether it has some that cannot be read."""
+    if direction is Direction.INPUT:
+        found = read_content(content)
+        return found.segments, found.opaque
+    frame = answer_frame(content)
+    return answer_segments(frame, prompt), frame.opaque

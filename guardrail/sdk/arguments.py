@@ -13,6 +13,8 @@ Find = Callable[[tuple[Any, ...], dict[str, Any]], object]
 
 _NAMES: Final = ("messages", "prompt", "input", "question", "query", "text", "message", "content")
 """Parameters that are taken for the input, in this order, before the first one of any name."""
+_MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+"""Parameters that are no argument of a call, but what is left of it."""
 
 
 def finder(
@@ -35,11 +37,13 @@ def finder(
         adapter = wanted
         return lambda args, kwargs: adapter(*args, **kwargs)
     parameters = inspect.signature(fn).parameters
-    name = wanted or next((n for n in _NAMES if n in parameters), None) or _first(parameters)
+    single = {n: p for n, p in parameters.items() if p.kind not in _MANY}
+    known = wanted or next((n for n in _NAMES if n in single), None)
+    name = known or next((n for n in single if n not in ("self", "cls")), None)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if name is None and open_ended:
-        return _by_known_name
-    if name is None or (name not in parameters and not open_ended):
+    if known is None and open_ended:
+        return _by_known_name(None if name is None else _by_name(name, parameters))
+    if name is None or (name not in single and (name in parameters or not open_ended)):
         what = f"no parameter '{wanted}'" if wanted else "no parameter that could be the input"
         raise TypeError(
             f"guard: {getattr(fn, '__name__', fn)}() has {what}; "
@@ -48,19 +52,9 @@ def finder(
     return _by_name(name, parameters)
 
 
-def _first(parameters: Mapping[str, inspect.Parameter]) -> str | None:
-    for name, parameter in parameters.items():
-        if name in ("self", "cls") or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        ):
-            continue
-        return name
-    return None
-
-
 def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
-    place = list(parameters).index(name) if name in parameters else -1
+    declared = name in parameters
+    place = list(parameters).index(name) if declared else -1
     parameter = parameters.get(name)
     positional = parameter is not None and parameter.kind in (
         parameter.POSITIONAL_ONLY,
@@ -73,6 +67,8 @@ def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
             value = kwargs[name]
         elif positional and place < len(args):
             value = args[place]
+        elif not declared:  # the function would take the call, and nothing of it would be read
+            raise TypeError(f"guard: the call has no '{name}'; pass it by name")
         else:  # a call without it fails in the function itself, with its own message
             value = default
         return "" if value is None else value
@@ -80,10 +76,21 @@ def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
     return find
 
 
-def _by_known_name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    for name in _NAMES:
-        if name in kwargs:
-            return kwargs[name]
-    if args:
-        return args[0]
-    raise TypeError("guard: the call has no messages, prompt or input; pass input= to guard()")
+def _by_known_name(otherwise: Find | None) -> Find:
+    """Return what looks for a known name in a call that may have any.
+
+    Args:
+        otherwise: What finds the input where there is none; None for the first argument.
+    """
+
+    def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        for name in _NAMES:
+            if name in kwargs:
+                return kwargs[name]
+        if otherwise is not None:
+            return otherwise(args, kwargs)
+        if args:
+            return args[0]
+        raise TypeError("guard: the call has no messages, prompt or input; pass input= to guard()")
+
+    return find

@@ -241,7 +241,7 @@ class GuardrailMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _answer(self, state: Any) -> tuple[Scope, BaseMessage]:
         messages: list[BaseMessage] = state["messages"]
-        _, prompt = read_content(messages[:-1])
+        prompt = read_content(messages[:-1]).prompt
         return Scope(self._options, prompt), messages[-1]
 
     def _ended(

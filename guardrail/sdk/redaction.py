@@ -46,9 +46,9 @@ def redact_input(policy: Policy, content: T) -> T:
 
     def read(body: bytes) -> WireRequest:
         payload = json.loads(body)
-        return WireRequest(body, payload, read_content(payload)[0])
+        return WireRequest(body, payload, read_content(payload).segments)
 
-    segments, _ = read_content(content)
+    segments = read_content(content).segments
     request = WireRequest(b"", {}, segments)
     if all(redactor.text(s.text, s.role, s.channel.kind) == s.text for s in segments):
         return content

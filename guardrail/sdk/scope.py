@@ -13,6 +13,7 @@ from guardrail.policy import Policy
 from guardrail.redact import Unredactable, unredactable
 from guardrail.sdk.adapters import (
     EMPTY_REQUEST,
+    Content,
     answer_frame,
     answer_segments,
     as_plain,
@@ -77,19 +78,25 @@ class Scope:
             GuardrailBlocked: It is blocked, whatever ``on_block`` says.
             PolicyError: It holds something to redact and cannot be rebuilt.
         """
-        verdict = self._options.guardrail.check_segments(self.segments(content), Direction.INPUT)
+        asked = self._read(content)
+        verdict = self._options.guardrail.check_segments(
+            asked.segments, Direction.INPUT, opaque=asked.opaque
+        )
         return self._passed(verdict, content)
 
     async def ainput(self, content: T) -> T:
         """Check what is about to be sent; see `input`."""
-        segments = self.segments(content)
-        verdict = await self._options.guardrail.acheck_segments(segments, Direction.INPUT)
+        asked = self._read(content)
+        verdict = await self._options.guardrail.acheck_segments(
+            asked.segments, Direction.INPUT, opaque=asked.opaque
+        )
         return self._passed(verdict, content)
 
-    def segments(self, content: object) -> tuple[Segment, ...]:
-        """Return the texts of an input, and remember its last user turn."""
-        segments, self._prompt = read_content(content)
-        return segments
+    def _read(self, content: object) -> Content:
+        """Read an input, and remember its last user turn."""
+        asked = read_content(content)
+        self._prompt = asked.prompt
+        return asked
 
     def noted(self, verdict: Verdict) -> Verdict:
         """Keep a verdict, and tell the callback where it flags."""
@@ -123,12 +130,14 @@ class Scope:
         Returns:
             The verdict that refuses the call, or None; and the result of the call.
         """
-        segments, guardrail = self.segments(content), self._options.guardrail
+        asked, guardrail = self._read(content), self._options.guardrail
         if guardrail.parallel:
-            check = guardrail.submit_segments(segments, Direction.INPUT)
+            check = guardrail.submit_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
             verdict, result = beside(check, lambda: call(content), _drop)
             return (verdict, None) if self.noted(verdict).blocked else (None, result)
-        verdict = self.noted(guardrail.check_segments(segments, Direction.INPUT))
+        verdict = self.noted(
+            guardrail.check_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+        )
         if verdict.blocked:
             return verdict, None
         made, bad = self._redacted(content)
@@ -138,13 +147,15 @@ class Scope:
         self, content: T, call: Callable[[T], Awaitable[R]]
     ) -> tuple[Verdict | None, R | None]:
         """Check an input and make the async call that it is for; see `call`."""
-        segments, guardrail = self.segments(content), self._options.guardrail
+        asked, guardrail = self._read(content), self._options.guardrail
         if guardrail.parallel:
             work = call(content)
-            check = guardrail.acheck_segments(segments, Direction.INPUT)
+            check = guardrail.acheck_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
             verdict, result = await abeside(check, work, _adrop)
             return (verdict, None) if self.noted(verdict).blocked else (None, result)
-        verdict = self.noted(await guardrail.acheck_segments(segments, Direction.INPUT))
+        verdict = self.noted(
+            await guardrail.acheck_segments(asked.segments, Direction.INPUT, opaque=asked.opaque)
+        )
         if verdict.blocked:
             return verdict, None
         made, bad = self._redacted(content)
@@ -166,24 +177,24 @@ class Scope:
         """
         if self._options.output is False:
             return result
-        segments, bad = self._answer(result)
-        verdict = self._options.guardrail.check_segments(segments, Direction.OUTPUT)
-        return self._kept(bad or verdict, result)
+        segments, opaque = self._answer(result)
+        verdict = self._options.guardrail.check_segments(segments, Direction.OUTPUT, opaque=opaque)
+        return self._kept(verdict, result)
 
     async def aoutput(self, result: T) -> T:
         """Check a whole answer; see `output`."""
         if self._options.output is False:
             return result
-        segments, bad = self._answer(result)
-        verdict = await self._options.guardrail.acheck_segments(segments, Direction.OUTPUT)
-        return self._kept(bad or verdict, result)
+        segments, opaque = self._answer(result)
+        verdict = await self._options.guardrail.acheck_segments(
+            segments, Direction.OUTPUT, opaque=opaque
+        )
+        return self._kept(verdict, result)
 
-    def _answer(self, result: object) -> tuple[list[Segment], Verdict | None]:
+    def _answer(self, result: object) -> tuple[list[Segment], bool]:
         read = self._options.output
         frame = answer_frame(read(result) if callable(read) else result)
-        unreadable = self._options.guardrail.unreadable() if frame.opaque else None
-        bad = unreadable if unreadable is not None and unreadable.blocked else None
-        return answer_segments(frame, self._prompt), bad
+        return answer_segments(frame, self._prompt), frame.opaque
 
     def _kept(self, verdict: Verdict, result: T) -> T:
         self.noted(verdict)

@@ -125,7 +125,7 @@ class _Consumer(Generic[T]):
         self._policy = policy
         self._codec = codec
         self._ending = ending
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self.over = False
 
     def decode(self, item: T) -> Sequence[Frame]:
@@ -134,7 +134,7 @@ class _Consumer(Generic[T]):
     def flush(self) -> Sequence[Frame]:
         return readable(self._policy, self._codec.flush())
 
-    def fault(self, error: Exception) -> SourceFault:
+    def fault(self, error: BaseException) -> SourceFault:
         """Keep an error of the source, which is raised once what came before is released."""
         self._error = error
         return error if isinstance(error, SourceFault) else SourceFault("the source failed")
@@ -188,6 +188,11 @@ async def guard_async(
             async for item in source:
                 yield consumer.decode(item)
             yield consumer.flush()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise consumer.fault(error)  # noqa: B904  (something that the source waited for)
         except Exception as error:  # noqa: BLE001  (whatever the wrapped code raises)
             raise consumer.fault(error)  # noqa: B904  (the error itself is kept)
         finally:

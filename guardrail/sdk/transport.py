@@ -21,7 +21,7 @@ from guardrail.sdk.exchange import Call, Exchange
 from guardrail.sdk.parallel import abeside, beside
 from guardrail.sdk.scope import Options
 from guardrail.sdk.streams import aclose, close
-from guardrail.types import Direction, Frame, Verdict
+from guardrail.types import Direction, Verdict
 from guardrail.wire import Wire
 from guardrail.wire.routes import Route
 
@@ -91,8 +91,8 @@ class _SyncTransport:
         body = _read(response)
         frame = exchange.frame(call, body)
         segments = answer_segments(frame, call.request.prompt)
-        verdict = exchange.guardrail.check_segments(segments, Direction.OUTPUT)
-        verdict = _or_unreadable(exchange.guardrail, frame, verdict)
+        guardrail = exchange.guardrail
+        verdict = guardrail.check_segments(segments, Direction.OUTPUT, opaque=frame.opaque)
         exchange.note(verdict)
         body, verdict = exchange.clean_answer(call, frame, verdict)
         if verdict.blocked:
@@ -159,8 +159,8 @@ class _AsyncTransport:
         body = await _aread(response)
         frame = exchange.frame(call, body)
         segments = answer_segments(frame, call.request.prompt)
-        verdict = await exchange.guardrail.acheck_segments(segments, Direction.OUTPUT)
-        verdict = _or_unreadable(exchange.guardrail, frame, verdict)
+        guardrail = exchange.guardrail
+        verdict = await guardrail.acheck_segments(segments, Direction.OUTPUT, opaque=frame.opaque)
         exchange.note(verdict)
         clean = functools.partial(exchange.clean_answer, call, frame, verdict)
         body, verdict = await _aside(len(body), clean)
@@ -175,12 +175,6 @@ class _AsyncTransport:
 async def _aside(size: int, work: Callable[[], T]) -> T:
     """Redact a body; a large one in a thread, so that it does not hold up other calls."""
     return work() if size < LARGE_BYTES else await asyncio.to_thread(work)
-
-
-def _or_unreadable(guardrail: Guardrail, frame: Frame, verdict: Verdict) -> Verdict:
-    if frame.opaque and not verdict.blocked and (bad := guardrail.unreadable()).blocked:
-        return bad
-    return verdict
 
 
 def _read(response: Any) -> bytes:

@@ -45,6 +45,16 @@ def test_inputs_of_every_shape_are_judged(rail: Guardrail, content: object, acti
     assert rail.check(content).action is action
 
 
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2], [3]], ["fine", [4]]])
+async def test_text_that_cannot_be_read_is_a_failed_check_not_a_skipped_one(
+    rail: Guardrail, prompt: list[object]
+) -> None:
+    body = {"model": "m", "prompt": prompt}
+    for verdict in (await rail.acheck(body), rail.check(body)):
+        assert verdict.blocked
+        assert {finding.reason for finding in verdict.findings} == {"unreadable"}
+
+
 async def test_sync_and_async_checks_agree(rail: Guardrail) -> None:
     assert await rail.acheck("BAD") == await asyncio.to_thread(rail.check, "BAD")
 
@@ -254,6 +264,20 @@ async def test_an_exception_of_an_async_source_comes_after_what_was_said(rail: G
     out: list[str] = []
     with pytest.raises(KeyError, match="mine"):
         await adrain(rail.acheck_stream(source()), out)
+    assert out == ["before "]
+
+
+async def test_a_cancellation_within_an_async_source_reaches_its_consumer(rail: Guardrail) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "before "
+        work = asyncio.ensure_future(asyncio.sleep(9))
+        work.cancel()
+        await work
+
+    out: list[str] = []
+    task = asyncio.create_task(adrain(rail.acheck_stream(source()), out))
+    done, _ = await asyncio.wait({task}, timeout=20)
+    assert done and task.cancelled()
     assert out == ["before "]
 
 

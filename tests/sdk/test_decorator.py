@@ -45,6 +45,28 @@ def test_input_and_output_are_checked_and_the_signature_stays(rail: Guardrail) -
     assert ways == (Direction.INPUT, Direction.OUTPUT)
 
 
+async def test_an_input_that_cannot_be_read_never_reaches_the_function(rail: Guardrail) -> None:
+    tokens = {"model": "m", "prompt": [1, 2, 3]}
+
+    @guard(policy=rail)
+    def complete(body: dict[str, Any]) -> str:
+        raise AssertionError("it was called")
+
+    @guard(policy=rail)
+    async def acomplete(body: dict[str, Any]) -> str:
+        raise AssertionError("it was called")
+
+    with pytest.raises(GuardrailBlocked):
+        complete(tokens)
+    with pytest.raises(GuardrailBlocked):
+        await acomplete(tokens)
+    with guard(policy=rail) as scope, pytest.raises(GuardrailBlocked):
+        scope.input(tokens)
+    async with guard(policy=rail) as scope:
+        with pytest.raises(GuardrailBlocked):
+            await scope.ainput(tokens)
+
+
 def test_a_blocked_input_never_reaches_the_function(rail: Guardrail) -> None:
     calls: list[str] = []
 

@@ -1,0 +1,47 @@
+"""Which argument is judged: whatever the signature, none passes unread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from guardrail import Guardrail, GuardrailBlocked, guard
+
+EVIL = [{"role": "user", "content": "BAD"}]
+
+
+def by_any_number(*messages: str) -> str:
+    return "said"
+
+
+def by_any_name(model: str, **input: Any) -> str:  # noqa: A002
+    return "said"
+
+
+@pytest.mark.parametrize("wanted", [None, "messages"])
+def test_a_parameter_that_takes_any_number_of_arguments_is_refused_when_it_is_decorated(
+    rail: Guardrail, wanted: str | None
+) -> None:
+    with pytest.raises(TypeError, match="pass input= "):
+        guard(policy=rail, input=wanted)(by_any_number)
+
+
+def test_a_parameter_that_takes_any_keyword_is_not_itself_the_input(rail: Guardrail) -> None:
+    chat = guard(policy=rail)(by_any_name)
+    for call in ({"model": "BAD"}, {"model": "m", "messages": EVIL}, {"model": "m", "input": EVIL}):
+        with pytest.raises(GuardrailBlocked):
+            chat(**call)
+    with pytest.raises(TypeError, match="pass input= "):
+        guard(policy=rail, input="input")(by_any_name)
+
+
+def test_an_input_that_is_named_and_not_in_the_call_is_refused_not_skipped(rail: Guardrail) -> None:
+    @guard(policy=rail, input="messages")
+    def chat(*args: Any, **kwargs: Any) -> str:
+        return "said"
+
+    with pytest.raises(GuardrailBlocked):
+        chat(messages=EVIL)
+    with pytest.raises(TypeError, match="no 'messages'"):
+        chat(EVIL)
