@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from guardrail.errors import GuardrailError
 from guardrail.redact import LARGE_BYTES
 from guardrail.sdk.adapters import answer_segments
-from guardrail.sdk.api import Guardrail
 from guardrail.sdk.exchange import Call, Exchange
 from guardrail.sdk.parallel import abeside, beside
 from guardrail.sdk.scope import Options

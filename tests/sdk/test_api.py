@@ -277,7 +277,8 @@ async def test_a_cancellation_within_an_async_source_reaches_its_consumer(rail: 
     out: list[str] = []
     task = asyncio.create_task(adrain(rail.acheck_stream(source()), out))
     done, _ = await asyncio.wait({task}, timeout=20)
-    assert done and task.cancelled()
+    assert done
+    assert task.cancelled()
     assert out == ["before "]
 
 

@@ -88,8 +88,9 @@ def test_tool_arguments_that_are_no_json_are_judged_too(rail: Guardrail) -> None
     fake = GenericFakeChatModel(messages=iter([AIMessage(content="", invalid_tool_calls=[BROKEN])]))
     with pytest.raises(GuardrailBlocked):
         guarded(fake, policy=rail).invoke("hi")
-    sent, *_ = read_content([HumanMessage("hi"), AIMessage(content="", invalid_tool_calls=[BROKEN])])
-    assert [segment.text for segment in sent] == ["hi", BROKEN["args"]]  # part of a history, too
+    sent = read_content([HumanMessage("hi"), AIMessage(content="", invalid_tool_calls=[BROKEN])])
+    texts = [segment.text for segment in sent.segments]
+    assert texts == ["hi", BROKEN["args"]]  # part of a history, too
 
 
 @pytest.mark.parametrize("field", ["tool_call_chunks", "invalid_tool_calls"])
