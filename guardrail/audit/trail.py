@@ -113,7 +113,11 @@ class Trail:
             self._record(answer, final=False)
 
     def finish(
-        self, ended: str, stats: StreamStats | None = None, fault: str | None = None
+        self,
+        ended: str,
+        stats: StreamStats | None = None,
+        fault: str | None = None,
+        verdict: Verdict | None = None,
     ) -> None:
         """Record the answer, which is over.
 
@@ -121,19 +125,28 @@ class Trail:
             ended: How the exchange ended.
             stats: What the guard of the answer counted.
             fault: What was wrong with the answer, if anything was.
+            verdict: What became of it; a block that no check made is a decision of its own.
         """
-        for answer in self._answers.values():
-            self._record(answer, ended=ended, stats=stats)
+        unchecked = []
         if fault == "unreadable":
-            verdict = decide_failure(self.policy, Direction.OUTPUT, Role.ASSISTANT, fault)
-            text = self._text(CheckRecord(Direction.OUTPUT, verdict, 0, 0.0))
+            unchecked.append(decide_failure(self.policy, Direction.OUTPUT, Role.ASSISTANT, fault))
+        answers = self._answers.values()
+        if verdict is not None and verdict.blocked:
+            unchecked += [] if any(a.worst.verdict.blocked for a in answers) else [verdict]
+        for text in (*answers, *map(self._unchecked, unchecked)):
             self._record(text, ended=ended, stats=stats)
         self._answers.clear()
 
     def failed(self, reason: str) -> None:
         """Record that a request was not judged at all, such as for overload."""
-        verdict = decide_failure(self.policy, Direction.INPUT, Role.TEXT, reason)
-        self._record(self._text(CheckRecord(Direction.INPUT, verdict, 0, 0.0)))
+        self.refused(decide_failure(self.policy, Direction.INPUT, Role.TEXT, reason))
+
+    def refused(self, verdict: Verdict) -> None:
+        """Record what was decided without a check, such as that it cannot be redacted."""
+        self._record(self._unchecked(verdict))
+
+    def _unchecked(self, verdict: Verdict) -> _Text:
+        return self._text(CheckRecord(verdict.direction, verdict, 0, 0.0))
 
     def _text(self, record: CheckRecord) -> _Text:
         self._count += 1

@@ -196,7 +196,10 @@ class Proxy:
             clean, exchange.redacted = await redacted(policy, route.read, request)
             self.metrics.redacted(Direction.INPUT, exchange.redacted)
             if clean is None:
-                return self._refuse(exchange, unredactable(policy, Direction.INPUT))
+                verdict = unredactable(policy, Direction.INPUT)
+                if exchange.trail is not None:
+                    exchange.trail.refused(verdict)
+                return self._refuse(exchange, verdict)
             url = self.upstream.url(route.path, client.rel_url.raw_query_string)
             sent = clean.raw if client.body_exists else None
             model = self.tracing.model(exchange.wire.name, request.model, url.host or "")

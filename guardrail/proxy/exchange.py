@@ -76,8 +76,10 @@ class Exchange:
             metrics.stream(result.stats)
             metrics.redacted(Direction.OUTPUT, result.redacted)
         if self.trail is not None:
-            stats, fault = (result.stats, result.fault) if result else (None, None)
-            self.trail.finish(self.ended, stats, fault)
+            if result is None:
+                self.trail.finish(self.ended)
+            else:
+                self.trail.finish(self.ended, result.stats, result.fault, result.verdict)
         skipped = len(self.request.skipped) if self.request else 0
         if skipped:
             metrics.bypasses.labels("part").inc(skipped)

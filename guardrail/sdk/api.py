@@ -18,11 +18,12 @@ from guardrail.check import Checker
 from guardrail.classifier import Classifier, Sample
 from guardrail.decide import decide_failure, decide_skipped, worst
 from guardrail.policy import InputCheck, Policy, load_policy
+from guardrail.redact import unredactable
 from guardrail.relay import Places
 from guardrail.sdk.adapters import answer_frame, answer_segments, read_content
 from guardrail.sdk.codecs import AnyCodec, Codec
 from guardrail.sdk.endings import Raising
-from guardrail.sdk.record import open_log, recorded, trail_of
+from guardrail.sdk.record import Noting, open_log, recorded, trail_of
 from guardrail.sdk.redaction import redact_answer, redact_input
 from guardrail.sdk.runtime import Runtime, runtime
 from guardrail.sdk.streams import Ending, guard_async, guard_sync
@@ -259,8 +260,11 @@ class Guardrail:
         checker, home = self._checker(), runtime()
         trail = trail_of(self.audit, self._policy)
         judge = self._judge_window(checker, prompt, trail)
-        guarded = guard_sync(source, codec, self._policy, judge, ending, home)
-        return recorded(guarded, trail)
+        if trail is None:
+            return guard_sync(source, codec, self._policy, judge, ending, home)
+        noting = Noting(ending)
+        guarded = guard_sync(source, codec, self._policy, judge, noting, home)
+        return recorded(guarded, trail, noting)
 
     async def astream(
         self,
@@ -272,14 +276,15 @@ class Guardrail:
         """Guard an async stream with a codec and an ending of one's own."""
         trail = trail_of(self.audit, self._policy)
         judge = self._judge_window(await self._aready(), prompt, trail)
-        guarded = guard_async(aiter(source), codec, self._policy, judge, ending)
+        noting = Noting(ending)
+        guarded = guard_async(aiter(source), codec, self._policy, judge, noting)
         try:
             async for item in guarded:
                 yield item
         finally:
             await guarded.aclose()
             if trail is not None:
-                trail.finish("ended")
+                noting.finish(trail)
 
     def _judge_window(
         self, checker: Checker, prompt: str | None, trail: Trail | None = None
@@ -350,6 +355,13 @@ class Guardrail:
     def unreadable(self) -> Verdict:
         """Return the verdict on an answer that cannot be read, by the failure mode."""
         return decide_failure(self._policy, Direction.OUTPUT, Role.ASSISTANT, "unreadable")
+
+    def unredactable(self, direction: Direction) -> Verdict:
+        """Return the verdict on what should be redacted and cannot be, and record it."""
+        verdict = unredactable(self._policy, direction)
+        if (trail := trail_of(self.audit, self._policy)) is not None:
+            trail.refused(verdict)
+        return verdict
 
     # --- the model -----------------------------------------------------------------------
 

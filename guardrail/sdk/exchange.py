@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from guardrail.errors import GuardrailBlocked, GuardrailError, WireError
-from guardrail.redact import Redactor, Unredactable, unredactable
+from guardrail.redact import Redactor, Unredactable
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.codecs import ByteCodec, Codec
 from guardrail.sdk.redaction import redact_frame
@@ -163,7 +163,7 @@ class Exchange:
             return request, verdict
         made = redact_request(call.request, call.route.read, redactor.text)
         if made is None:
-            return request, unredactable(policy, Direction.INPUT)
+            return request, self.guardrail.unredactable(Direction.INPUT)
         if made is call.request:
             return request, verdict
         headers = [(k, v) for k, v in request.headers.multi_items() if k.lower() not in _FORMS]
@@ -184,7 +184,7 @@ class Exchange:
         try:
             return redact_frame(policy, frame, call.wire.read_response).raw, verdict
         except Unredactable:
-            return frame.raw, unredactable(policy, Direction.OUTPUT)
+            return frame.raw, self.guardrail.unredactable(Direction.OUTPUT)
 
     def codec(self, call: Call) -> ByteCodec:
         """Return the codec for a streamed answer."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from guardrail.errors import SettingsError
 
 if TYPE_CHECKING:
     from guardrail.audit import AuditLog, AuditSettings, Trail
     from guardrail.policy import Policy
+    from guardrail.sdk.codecs import Codec
+    from guardrail.sdk.streams import Ending
+    from guardrail.types import Verdict
 
-__all__ = ["open_log", "recorded", "trail_of"]
+__all__ = ["Noting", "open_log", "recorded", "trail_of"]
 
 T = TypeVar("T")
 
@@ -58,18 +61,46 @@ def trail_of(log: AuditLog | None, policy: Policy) -> Trail | None:
     return log.trail(Origin(uuid.uuid4().hex, "sdk"), policy)
 
 
-def recorded(items: Iterator[T], trail: Trail | None) -> Iterator[T]:
+class Noting(Generic[T]):
+    """Passes on what becomes of a stream, and keeps it for the record.
+
+    Args:
+        ending: What is done about it.
+    """
+
+    def __init__(self, ending: Ending[T]) -> None:
+        self._ending = ending
+        self._verdict: Verdict | None = None
+        self._fault: str | None = None
+
+    def flagged(self, verdict: Verdict) -> None:
+        """See `guardrail.sdk.streams.Ending.flagged`."""
+        self._ending.flagged(verdict)
+
+    def blocked(self, verdict: Verdict, codec: Codec[T]) -> Iterable[T]:
+        """See `guardrail.sdk.streams.Ending.blocked`."""
+        self._verdict = verdict
+        return self._ending.blocked(verdict, codec)
+
+    def unreadable(self, codec: Codec[T]) -> Iterable[T]:
+        """See `guardrail.sdk.streams.Ending.unreadable`."""
+        self._fault = "unreadable"
+        return self._ending.unreadable(codec)
+
+    def finish(self, trail: Trail) -> None:
+        """Record the answer, which is over."""
+        trail.finish("ended", fault=self._fault, verdict=self._verdict)
+
+
+def recorded(items: Iterator[T], trail: Trail, noting: Noting[T]) -> Iterator[T]:
     """Record the answer when a guarded stream is over.
 
     Args:
         items: The guarded stream.
-        trail: Its record, if there is one.
+        trail: Its record.
+        noting: What became of it.
     """
-    return items if trail is None else _until_over(items, trail)
-
-
-def _until_over(items: Iterator[T], trail: Trail) -> Iterator[T]:
     try:
         yield from items
     finally:
-        trail.finish("ended")
+        noting.finish(trail)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from guardrail.errors import GuardrailBlocked, PolicyError
 from guardrail.policy import Policy
-from guardrail.redact import Unredactable, unredactable
+from guardrail.redact import Unredactable
 from guardrail.sdk.adapters import (
     EMPTY_REQUEST,
     Content,
@@ -118,7 +118,7 @@ class Scope:
         try:
             return redact_input(policy, content), None
         except Unredactable:
-            return content, unredactable(policy, Direction.INPUT)
+            return content, self._options.guardrail.unredactable(Direction.INPUT)
 
     def call(self, content: T, call: Callable[[T], R]) -> tuple[Verdict | None, R | None]:
         """Check an input and make the call that it is for, in the order that the policy sets.
@@ -202,7 +202,7 @@ class Scope:
         try:
             made = result if verdict.blocked else self._clean(policy, result)
         except Unredactable:
-            verdict = self.noted(unredactable(policy, Direction.OUTPUT))
+            verdict = self.noted(self._options.guardrail.unredactable(Direction.OUTPUT))
         return cast("T", self.replacement(verdict, result)) if verdict.blocked else made
 
     def _clean(self, policy: Policy, result: T) -> T:

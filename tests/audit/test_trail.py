@@ -5,6 +5,7 @@ from dataclasses import replace
 from guardrail.audit import Decision, Origin, Trail
 from guardrail.check import Checker
 from guardrail.policy import parse_policy
+from guardrail.redact import unredactable
 from guardrail.stream import StreamStats
 from guardrail.types import Action, Channel, ChannelKind, Direction, Outcome, Role, Segment
 from tests.audit.conftest import POLICY
@@ -14,6 +15,9 @@ PLAIN = replace(
         "version: 1\nname: t\naudit: {text: plain}\n"
         "categories: {unsafe: {flag: 0.5, block: 0.9, review: [0.6, 0.8]}}"
     )
+)
+REDACTING = parse_policy(
+    "version: 1\nname: r\ncategories: {personal: {detectors: [email], action: redact}}"
 )
 TOOL = Channel(0, ChannelKind.TOOL_ARGUMENTS)
 
@@ -98,6 +102,28 @@ async def test_an_answer_that_cannot_be_read_is_a_decision(marker) -> None:
     assert found.verdict.blocked
     assert found.direction is Direction.OUTPUT
     assert found.verdict.findings[0].reason == "unreadable"
+
+
+async def test_an_answer_blocked_without_a_check_is_recorded_as_blocked(marker) -> None:
+    kept, watch = trail()
+    async with Checker(marker) as checker:
+        said = Segment("fine", Role.ASSISTANT)
+        passed = await checker.check(POLICY, Direction.OUTPUT, said, watch=watch)
+    assert not passed.blocked
+    watch.finish("blocked_output", StreamStats(), verdict=unredactable(REDACTING, Direction.OUTPUT))
+    assert [one.verdict.action for one in kept] == [Action.PASS, Action.BLOCK]
+    assert kept[1].verdict.findings[0].reason == "unredactable"
+    assert {one.ended for one in kept} == {"blocked_output"}
+
+
+async def test_an_answer_blocked_by_a_check_is_recorded_once(marker) -> None:
+    kept, watch = trail()
+    async with Checker(marker) as checker:
+        said = Segment("BAD", Role.ASSISTANT)
+        verdict = await checker.check(POLICY, Direction.OUTPUT, said, watch=watch)
+    kept.clear()
+    watch.finish("blocked_output", StreamStats(), verdict=verdict)
+    assert [one.verdict.action for one in kept] == [Action.BLOCK]
 
 
 async def test_a_long_text_is_kept_up_to_a_bound(marker) -> None:

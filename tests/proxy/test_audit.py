@@ -20,6 +20,7 @@ PLAIN = (
     "version: 1\nname: t\nmessage: no way\naudit: {text: plain}\n"
     "categories: {unsafe: {flag: 0.5, block: 0.9, review: [0.6, 0.8]}}"
 )
+REDACTING = "version: 1\nname: t\ncategories: {personal: {detectors: [email], action: redact}}"
 REQUIRED = (
     "version: 1\nname: t\nmessage: no way\naudit: {required: true}\n"
     "categories: {unsafe: {block: 0.9}}"
@@ -72,6 +73,24 @@ async def test_a_block_on_input_is_recorded_with_its_threshold(start, audit) -> 
     assert (found["action"], found["category"], found["threshold"]) == ("block", "unsafe", 0.9)
     assert found["text"] == "BAD idea"
     assert found["decided_by"] == "model:marker@0"
+
+
+@pytest.mark.parametrize("way", ["input", "output"])
+async def test_what_is_blocked_for_it_cannot_be_redacted_is_recorded(start, audit, way) -> None:
+    bench = await start(REDACTING, audit=audit)
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {"bob@example.com": 1}}
+    answer = {"type": "message", "role": "assistant", "content": [call], "stop_reason": "tool_use"}
+    bench.upstream.answers(answer)
+    asked = [{"role": "user", "content": "hi"}]
+    if way == "input":
+        asked.append({"role": "assistant", "content": [call]})
+    body = {"model": "m", "max_tokens": 9, "messages": asked}
+    async with bench.client.post(f"{bench.url}/v1/messages", json=body) as response:
+        request_id = response.headers["x-guardrail-request-id"]
+    found = await records(audit, 3)
+    assert {one["request_id"] for one in found} == {request_id}
+    [blocked] = [one for one in found if one["action"] == "block"]
+    assert (blocked["direction"], blocked["reason"]) == (way, "unredactable")
 
 
 async def test_a_stream_is_one_decision_however_many_windows_it_has(start, audit) -> None:

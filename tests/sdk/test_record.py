@@ -10,6 +10,8 @@ from guardrail import Guardrail, GuardrailBlocked, guard
 from guardrail.audit import AuditLog, AuditSettings, Query, Store
 from guardrail.errors import SettingsError
 from guardrail.policy import parse_policy
+from guardrail.sdk.scope import Options, Scope
+from tests.sdk.conftest import REDACTING
 
 POLICY = parse_policy(
     "version: 1\nname: t\naudit: {text: plain}\ncategories: {unsafe: {flag: 0.5, block: 0.9}}"
@@ -53,6 +55,50 @@ async def test_async_checks_and_streams_are_recorded(marker, place) -> None:
     await rail.acheck("BAD")
     assert [part async for part in rail.acheck_stream(source())] == ["all is", " well"]
     assert [one["action"] for one in rows(rail)] == ["block", "pass"]
+
+
+KEY = {"bob@example.com": 1}
+"""A place that cannot be taken out: a key of a JSON object."""
+CALL = {"type": "tool_use", "id": "t", "name": "n", "input": KEY}
+BLOCKS = [
+    {"type": "message_start", "message": {"role": "assistant", "content": []}},
+    {"type": "content_block_start", "index": 0, "content_block": CALL},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_stop"},
+]
+
+
+async def test_what_is_blocked_for_it_cannot_be_redacted_is_on_record(marker, place) -> None:
+    rail = Guardrail(REDACTING, marker, audit=place)
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [CALL]}]
+    scope = Scope(Options(rail, None, "raise", None))
+    with pytest.raises(GuardrailBlocked):
+        scope.input({"system": "s", "messages": turns})
+    with pytest.raises(GuardrailBlocked):
+        scope.output({"type": "message", "role": "assistant", "content": [CALL]})
+    with pytest.raises(GuardrailBlocked):
+        list(rail.check_stream(BLOCKS))
+
+    async def source():
+        for event in BLOCKS:
+            yield event
+
+    with pytest.raises(GuardrailBlocked):
+        [item async for item in rail.acheck_stream(source())]
+    found = [one for one in rows(rail) if one["action"] == "block"]
+    assert [one["reason"] for one in found] == ["unredactable"] * 4
+    assert [one["direction"] for one in found] == ["input", "output", "output", "output"]
+
+
+def test_an_answer_that_cannot_be_read_is_on_record(marker, place) -> None:
+    rail = Guardrail(POLICY, marker, audit=place)
+    opaque = {"object": "chat.completion", "choices": [{"index": 0, "message": "BAD"}]}
+    with pytest.raises(GuardrailBlocked):
+        Scope(Options(rail, None, "raise", None)).output(opaque)
+    with pytest.raises(GuardrailBlocked):
+        list(rail.check_stream([opaque]))
+    found = [one for one in rows(rail) if one["action"] == "block"]
+    assert [one["reason"] for one in found] == ["unreadable"] * 2
 
 
 def test_a_shared_log_serves_several_and_is_left_running(marker, place) -> None:
