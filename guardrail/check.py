@@ -121,6 +121,7 @@ class Checker:
         self._policies = PreparedPolicies(classifier, guards)
         self._escalator = Escalator(clock)
         self._judged = Judged()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +135,8 @@ class Checker:
         await self.close()
 
     async def close(self) -> None:
-        """Fail what waits and release the worker thread."""
+        """Fail what waits and what still comes, and release the worker thread."""
+        self._closed = True
         for task in self._shadows:
             task.cancel()
         _fail(self._heap, CheckError("the checker is closing", reason="closing"))
@@ -316,6 +318,8 @@ class Checker:
     async def _score(
         self, sample: Sample, cut: Sequence[Sample], classifier: Classifier
     ) -> list[Scores]:
+        if self._closed:
+            raise CheckError("the checker is closing", reason="closing")
         if self._queued_chars + len(sample.text) > self._max_queue_chars:
             raise CheckError("too much text waits for the classifier", reason="overload")
         futures = [self._submit(piece, classifier) for piece in cut]

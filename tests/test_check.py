@@ -189,6 +189,14 @@ async def test_closing_fails_what_waits_by_the_failure_mode(marker) -> None:
     await closing
 
 
+async def test_a_check_after_the_end_fails_at_once_and_says_why(marker) -> None:
+    checker = Checker(marker)
+    await checker.close()
+    verdict = await asyncio.wait_for(checker.check(POLICY, Direction.INPUT, user("x")), 5)
+    assert verdict.blocked
+    assert {finding.reason for finding in verdict.findings} == {"closing"}
+
+
 async def test_every_check_is_reported(marker) -> None:
     records: list[CheckRecord] = []
     await judge(marker, "BAD", observer=records.append)

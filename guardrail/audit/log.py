@@ -137,7 +137,7 @@ class AuditLog:
         if self._pid != os.getpid():  # threads do not survive a fork
             self._lock = threading.Lock()
             self._reset()
-            self.start()
+            self._begin()
         with self._lock:
             room = len(self._queue) < self.settings.queue
             if room and self._queued_chars + decision.size <= self.settings.queue_bytes:
@@ -173,6 +173,10 @@ class AuditLog:
                 f"--audit: {self.settings.place} cannot be opened ({_first_line(error)}); name "
                 "another database, or --audit none for no audit"
             ) from error
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin to write; a database that is not open is opened then, or tried again."""
         self._thread = threading.Thread(target=self._run, name="guardrail-audit", daemon=True)
         self._thread.start()
         atexit.register(self.close)

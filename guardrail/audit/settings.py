@@ -75,7 +75,11 @@ class AuditSettings:
     @property
     def place(self) -> str:
         """The address without a password, fit for messages."""
-        return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", self.url) if "@" in self.url else self.url
+        if self.sqlite_path:
+            return self.url
+        address, asks, _ = self.url.partition("?")  # libpq takes a password there, too
+        shown = re.sub(r"^([^:]*:(?://)?[^:@/]*):.*@", r"\1:***@", address)
+        return f"{shown}?***" if asks else shown
 
     @property
     def host(self) -> str:

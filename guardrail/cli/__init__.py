@@ -1,27 +1,30 @@
 """The command line: one file for each group, heavy imports inside each command.
 
 Exit codes, the same everywhere: 0 passed or done, 1 blocked (or a suite that failed), 2 wrong
-usage, 3 flagged, 4 a file, model or setting that cannot be used.
+usage, 3 flagged, 4 a file, model or setting that cannot be used; 141, as of SIGPIPE, where whoever
+reads the output stops early.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from guardrail import __version__
 from guardrail.errors import GuardrailError
 
-__all__ = ["EXIT_BAD_FILE", "EXIT_BLOCKED", "EXIT_FLAGGED", "cli", "main"]
+__all__ = ["EXIT_BAD_FILE", "EXIT_BLOCKED", "EXIT_FLAGGED", "EXIT_UNREAD", "cli", "main"]
 
 EXIT_BLOCKED: Final = 1
 EXIT_FLAGGED: Final = 3
 EXIT_BAD_FILE: Final = 4
+EXIT_UNREAD: Final = 141
 
 COMMANDS: Final = MappingProxyType(
     {
@@ -57,6 +60,15 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; for output that nobody reads click would exit with 1, which is blocked."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered must not fail once more on the way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_UNREAD)
+
 
 @click.group(
     cls=_Lazy,
@@ -86,6 +98,3 @@ def main() -> None:
     except GuardrailError as error:
         click.secho(f"guardrail: {error}", fg="red", err=True)
         sys.exit(EXIT_BAD_FILE)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

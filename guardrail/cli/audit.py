@@ -24,6 +24,9 @@ __all__ = ["audit_group"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LATE_S: Final = 5.0
+"""Workers write in their own time: a decision may come to the database so long after younger ones
+of others."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COLOURS: Final = {"pass": "green", "flag": "yellow", "redact": "cyan", "block": "red"}
 
@@ -97,6 +100,8 @@ def _open(audit: str | None, key_file: str | None) -> Iterator[tuple[Store, Seal
     try:
         with Store(backend) as store:
             yield store, Sealer(settings.key)
+    except BrokenPipeError:  # of the reader of our output; a fault of no database
+        raise
     except backend.faults as error:
         raise SettingsError(f"--audit: {settings.place}: {error}") from error
 
@@ -125,7 +130,10 @@ def query_command(
 @database_options
 @_filters
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything.")
-@click.option("--every-s", default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--every-s", default=1.0, show_default=True, type=click.FloatRange(0.01),
+    help="Seconds between looks.",
+)  # fmt: skip
 @click.option("--for-s", type=float, help="Stop after so many seconds.")
 def tail_command(
     audit: str | None,
@@ -139,15 +147,25 @@ def tail_command(
     end = float("inf") if for_s is None else time.monotonic() + for_s
     with _open(audit, audit_key_file) as (store, sealer):
         recent = store.select(_query(filters), 10)[::-1]
-        place = (recent[-1]["time"], recent[-1]["id"]) if recent else (time.time(), "")
+        newest = recent[-1]["time"] if recent else time.time()
         for found in recent:
             _show(found, sealer, as_json)
+        seen = {(one["time"], one["id"]) for one in _since(store, filters, newest - LATE_S)}
         while time.monotonic() < end:
             time.sleep(every_s)
-            for found in store.select(_query(filters), 1000, after=place):
-                place = (found["time"], found["id"])
-                _show(found, sealer, as_json)
+            for found in _since(store, filters, newest - LATE_S):
+                if (place := (found["time"], found["id"])) not in seen:
+                    seen.add(place)
+                    _show(found, sealer, as_json)
+            newest = max([newest, *(time_s for time_s, _ in seen)])
+            seen = {place for place in seen if place[0] >= newest - LATE_S}
             sys.stdout.flush()
+
+
+def _since(store: Store, filters: dict[str, Any], start: float) -> Iterator[dict[str, Any]]:
+    """Yield decisions from a time on, the oldest first."""
+    since = max(start, filters["since"] or start)
+    return store.every(_query({**filters, "since": since}))
 
 
 @audit_group.command("stats")

@@ -29,9 +29,6 @@ def new_command(file: Path, name: str, policy: str | None) -> None:
     guardrail keys new keys.toml --name team-a
     guardrail serve --upstream https://api.openai.com --keys keys.toml
     """
-    from guardrail.proxy.keys import read_keys
-
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
     key = f"grk-{secrets.token_urlsafe(32)}"
     lines = [
         "[[keys]]",
@@ -39,19 +36,30 @@ def new_command(file: Path, name: str, policy: str | None) -> None:
         f'sha256 = "{hashlib.sha256(key.encode()).hexdigest()}"',
         *([f"policy = {_quoted(policy)}"] if policy else []),
     ]
-    text = before + ("\n" if before else "") + "\n".join(lines) + "\n"
+    try:
+        _add(file, "\n".join(lines) + "\n")
+    except OSError as error:
+        what = error.strerror or error
+        raise SettingsError(f"{file}: {what}; name a file that can be written") from error
+    click.echo(key)
+    click.echo(f"added to {file} as '{name}'; this is the only time that it is shown", err=True)
+
+
+def _add(file: Path, entry: str) -> None:
+    """Add an entry to a file of keys, whole or not at all."""
+    from guardrail.proxy.keys import read_keys
+
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
     fresh = file.with_name(f".{file.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
-    fresh.write_text(text, encoding="utf-8")
+    fresh.write_text(before + ("\n" if before else "") + entry, encoding="utf-8")
     try:
         read_keys(fresh)
     except SettingsError as error:
         fresh.unlink()
         raise SettingsError(str(error).replace(str(fresh), str(file))) from error
     fresh.replace(file)
-    click.echo(key)
-    click.echo(f"added to {file} as '{name}'; this is the only time that it is shown", err=True)
 
 
 def _quoted(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,7 @@ categories:
 @click.option("--extends", "base", default="default", show_default=True, help="Build on this one.")
 def new_command(file: str, base: str) -> None:
     """Write a policy to start from, and the schema for editors beside it."""
+    from guardrail.errors import PolicyError
     from guardrail.policy import SCHEMA, bundled
 
     path = Path(file)
@@ -189,9 +191,13 @@ def new_command(file: str, base: str) -> None:
         raise click.UsageError(f"{file} is there already; name another")
     bundled(base)
     schema = path.with_suffix(".schema.json")
-    name = "".join(c if c.isalnum() else "-" for c in path.stem.lower()).strip("-") or "mine"
-    path.write_text(_NEW.format(schema=schema.name, name=name[:60], base=base), encoding="utf-8")
-    schema.write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8")
+    name = re.sub("[^a-z0-9]", "-", path.stem.lower())[:60].strip("-") or "mine"
+    try:
+        path.write_text(_NEW.format(schema=schema.name, name=name, base=base), encoding="utf-8")
+        schema.write_text(json.dumps(SCHEMA, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        what = error.strerror or error
+        raise PolicyError(f"{what}; name a file that can be written", file=file) from error
     click.echo(f"wrote {path} and {schema}; next: guardrail policy fit {path}")
 
 

@@ -80,20 +80,8 @@ def read_jsonl(
         raise DataError(f"{path}: {cause}; name a readable JSONL file") from error
 
 
-def _repair(out: IO[bytes]) -> None:
-    """Cut a last line that a killed run left without its newline."""
-    out.seek(0, io.SEEK_END)
-    end = out.tell()
-    while end:
-        start = max(0, end - 65536)
-        out.seek(start)
-        found = out.read(end - start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    out.truncate(end)
-    out.seek(0)
+_BEGIN = b'{"id": '
+"""How every output line begins: a last line that a killed run left without its newline, too."""
 
 
 def skip_done(out: IO[bytes], items: Iterator[Line], place: Path) -> int:
@@ -110,9 +98,12 @@ def skip_done(out: IO[bytes], items: Iterator[Line], place: Path) -> int:
     Raises:
         DataError: They are another file's.
     """
-    _repair(out)
-    done = 0
+    done = end = 0
     for number, line in enumerate(out, 1):
+        if not line.endswith(b"\n") and line.startswith(_BEGIN[: len(line)]):
+            out.truncate(end)
+            break
+        end += len(line)
         item = next(items, None)
         try:
             written = json.loads(line)["id"]
@@ -129,11 +120,12 @@ def skip_done(out: IO[bytes], items: Iterator[Line], place: Path) -> int:
     return done
 
 
-def open_output(out: Path, *, restart: bool) -> IO[bytes]:
+def open_output(out: Path, data: Path, *, restart: bool) -> IO[bytes]:
     """Open an output file to go on, or to begin anew.
 
     Args:
         out: The file.
+        data: The input, which it must not be.
         restart: Whether to overwrite what it holds.
 
     Returns:
@@ -142,6 +134,8 @@ def open_output(out: Path, *, restart: bool) -> IO[bytes]:
     Raises:
         DataError: It cannot be written.
     """
+    if out.exists() and data.exists() and out.samefile(data):
+        raise DataError(f"{out}: is the input; name another --out")
     flags: Any = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if restart else 0)
     try:
         return os.fdopen(os.open(out, flags, 0o644), "r+b")

@@ -283,7 +283,7 @@ def _run(
     )
     items = _first(lines, limit)
     judged = 0
-    with open_output(out, restart=restart) as sink:
+    with open_output(out, data, restart=restart) as sink:
         resumed = skip_done(sink, items, out)
         for chunk in _chunks(items):
             parts = [kind.exchanges(item) for item in chunk]

@@ -145,7 +145,7 @@ def score_file(
     bad: list[int] = []
     items = read_items(data, on_bad=bad.append if skip_bad else None, on_bytes=on_bytes)
     scored = tokens = truncated = resumed = 0
-    with open_output(out, restart=restart) as sink:
+    with open_output(out, data, restart=restart) as sink:
         resumed = skip_done(sink, items, out)
         for chunk in _chunks(items):
             scores = classifier.score([item.sample for item in chunk])

@@ -201,13 +201,20 @@ def _extended(
     """Find a policy that another one names."""
     if name in bundled_names():
         path = _bundled_dir() / f"{name}.yaml"
-    elif base is not None and (base / name).is_file():
+    elif base is not None and _is_file(base / name):
         path = base / name
     else:
         near = difflib.get_close_matches(name, bundled_names(), 1)
         hint = f"; did you mean the bundled policy '{near[0]}'?" if near else ""
         raise problem(f"{key} names '{name[:120]}', which cannot be found{hint}")
     return path, str(path.resolve())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that is closed to us
+        return False
 
 
 def _problem_at(layer: Layer, path: Place) -> Any:

@@ -236,6 +236,30 @@ def test_a_forked_child_records_its_own_decisions(tmp_path) -> None:
     assert count(settings) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_whose_database_is_away_waits_for_it_like_its_parent(tmp_path) -> None:
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    settings = AuditSettings(f"sqlite:{folder}/audit.db", flush_s=0.05)
+    log = AuditLog(settings)
+    log.start()
+    folder.rename(aside)
+    folder.write_text("no folder")
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        lost = 1
+        try:
+            log.add(decision(1, "child"))
+            wait_for(lambda: log.health.degraded == "gone")
+            folder.unlink()
+            aside.rename(folder)
+            lost = log.close()
+        finally:
+            os._exit(lost)
+    assert os.waitpid(child, 0)[1] == 0
+    assert count(settings) == 1
+    log.close()
+
+
 def test_several_processes_may_write_one_file(tmp_path) -> None:
     settings = sqlite(tmp_path)
     logs = [AuditLog(settings) for _ in range(3)]

@@ -29,9 +29,21 @@ def test_any_other_address_is_refused_with_the_flag(url: str) -> None:
         AuditSettings(url)
 
 
-def test_a_password_is_shown_nowhere() -> None:
-    settings = AuditSettings("postgresql://me:hush@host/db", key="secret-key")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hush@host/db",
+        "postgresql://me:hush:hush@host/db",
+        "postgresql://me:a@hush@host/db",
+        "postgresql://me:a/hush@host/db",
+        "postgresql://host/db?user=me&password=hush",
+        "postgresql://me:pass@host/db?sslpassword=hush",
+    ],
+)
+def test_a_password_is_shown_nowhere(url: str) -> None:
+    settings = AuditSettings(url, key="secret-key")
     assert "hush" not in settings.place
+    assert "host/db" in settings.place
     assert "secret-key" not in repr(settings)
 
 

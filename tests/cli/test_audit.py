@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -89,6 +90,34 @@ def test_tail_shows_what_comes(run, tmp_path) -> None:
     shown = run("tail", "--every-s", "0.05", "--for-s", "1.5")
     thread.join()
     assert "r-9" in shown.splitlines()[-1]
+
+
+def test_tail_shows_what_another_worker_writes_late(run, tmp_path) -> None:
+    def later() -> None:
+        now = time.time()
+        with Store.open(AuditSettings(f"sqlite:{tmp_path}/audit.db")) as store:
+            for number, ago in ((8, 0.0), (9, 0.5)):  # judged earlier, written later
+                time.sleep(0.3)
+                store.write([row_of(decision(number, time=now - ago), Sealer(None))])
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    shown = run("tail", "--every-s", "0.05", "--for-s", "2.5")
+    thread.join()
+    assert (shown.count("r-8"), shown.count("r-9")) == (1, 1)
+    assert "--every-s" in run("tail", "--every-s", "-1", code=2)
+
+
+def test_a_reader_that_stops_early_is_no_fault_of_the_database(run, tmp_path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "guardrail", "audit", "query"]
+    command += ["--audit", f"sqlite:{tmp_path}/audit.db"]
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_stats_count_what_there_is(run) -> None:

@@ -11,7 +11,22 @@ from click.testing import CliRunner
 
 from guardrail.classifier.attribution import attribution, pieces
 from guardrail.cli.policy import policy_group
+from guardrail.errors import PolicyError
 from guardrail.policy import load_policy
+
+
+def test_a_new_policy_is_one_whatever_its_file_is_called(tmp_path) -> None:
+    for name in ("Übung 1.yaml", "ноль.yaml", "-.yaml", f"{'a' * 90}.yaml"):
+        done = CliRunner().invoke(policy_group, ["new", "--", str(tmp_path / name)])
+        assert done.exit_code == 0, done.exception
+        assert load_policy(tmp_path / name).rules
+
+
+def test_a_new_policy_in_no_folder_is_refused_with_the_fix(tmp_path) -> None:
+    done = CliRunner().invoke(policy_group, ["new", str(tmp_path / "none" / "p.yaml")])
+    assert isinstance(done.exception, PolicyError)
+    assert "No such file or directory" in str(done.exception)
+
 
 FRUIT = """version: 1
 name: fruit

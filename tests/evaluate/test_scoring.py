@@ -66,6 +66,27 @@ def test_another_files_scores_are_not_continued(data: Path, tmp_path: Path) -> N
     assert score_file(Telling(), data, out, restart=True).scored == 10
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", ["in.jsonl", "../{folder}/in.jsonl", "link.jsonl"])
+def test_the_input_is_never_written_over(
+    data: Path, tmp_path: Path, name: str, restart: bool
+) -> None:
+    (tmp_path / "link.jsonl").symlink_to(data)
+    before = data.read_bytes()
+    with pytest.raises(DataError, match="is the input; name another --out"):
+        score_file(Telling(), data, tmp_path / name.format(folder=tmp_path.name), restart=restart)
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["a letter", '{"a": 1}', '{"id": "r0"}\na letter'])
+def test_a_file_that_is_no_output_is_left_as_it_is(data: Path, tmp_path: Path, text: str) -> None:
+    out = tmp_path / "letter.txt"
+    out.write_text(text)
+    with pytest.raises(DataError, match="not an output line; pass --restart"):
+        score_file(Telling(), data, out)
+    assert out.read_text() == text
+
+
 def test_more_scores_than_input_are_refused(data: Path, tmp_path: Path) -> None:
     out = write(tmp_path / "out.jsonl", [{"id": f"r{n}"} for n in range(11)])
     with pytest.raises(DataError, match="the input has no such line"):

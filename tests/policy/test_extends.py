@@ -91,6 +91,8 @@ def test_a_policy_that_fans_out_is_bounded(tmp_path) -> None:
 def test_a_policy_that_cannot_be_found_is_named_with_its_place(base) -> None:
     with pytest.raises(PolicyError, match=r"child\.yaml:3:1: .*'defalt'.*mean .*'default'"):
         load_policy(child(base, "categories: {}", "defalt"))
+    with pytest.raises(PolicyError, match=r"child\.yaml:3:1: .*cannot be found"):
+        load_policy(child(base, "categories: {}", "a" * 300))  # longer than a name may be
     with pytest.raises(PolicyError, match="cannot be found"):
         parse_policy("version: 1\nname: t\nextends: base.yaml")
 
