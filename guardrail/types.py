@@ -5,6 +5,7 @@ This room knows nothing of models, policies, HTTP or clocks.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -275,8 +276,9 @@ class Scores:
     escalations: tuple[Escalation, ...] = ()
 
     def get(self, key: str) -> float | None:
-        """Return the probability of ``key``, or None where the model has no such head."""
-        return self.categories.get(key)
+        """Return the probability of ``key``, or None where the model gave none, or not a number."""
+        probability = self.categories.get(key)
+        return None if probability is None or math.isnan(probability) else probability
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +110,12 @@ def test_a_category_that_the_model_cannot_score_is_a_failed_check() -> None:
     verdict = decide(POLICY, Direction.INPUT, Role.USER, Scores({"drugs": 0.0}, "m@1"))
     assert verdict.blocked
     assert "no_score" in {f.reason for f in verdict.findings}
+
+
+def test_a_probability_that_is_no_number_is_a_failed_check() -> None:
+    verdict = on_input(hate=math.nan)
+    assert verdict.blocked
+    assert [(f.category, f.reason) for f in verdict.findings] == [("hate", "no_score")]
 
 
 def test_a_monitored_policy_says_what_would_have_happened_and_does_nothing() -> None:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -95,7 +95,7 @@ class AuditLog:
         self._fault: str | None = None
         self._full = False
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._closed = False
         self._store: Store | None = None
         self._thread: threading.Thread | None = None
         self._next_prune = 0.0
@@ -138,6 +138,9 @@ class AuditLog:
             self._lock = threading.Lock()
             self._reset()
             self._begin()
+        if self._closed:
+            self._drop(1, "the audit is closed")
+            return False
         with self._lock:
             room = len(self._queue) < self.settings.queue
             if room and self._queued_chars + decision.size <= self.settings.queue_bytes:
@@ -151,7 +154,7 @@ class AuditLog:
     def accepts(self) -> bool:
         """Whether the next decision has room; asked before a request that must be recorded."""
         room = self._queued_chars < self.settings.queue_bytes
-        return room and len(self._queue) < self.settings.queue
+        return room and len(self._queue) < self.settings.queue and not self._closed
 
     @property
     def health(self) -> Health:
@@ -197,6 +200,7 @@ class AuditLog:
         self._closing = True
         self._wake.set()
         thread.join(timeout_s)
+        self._closed = True
         left = len(self._queue)
         if left:
             log.error("audit: %d decisions are lost: %s", left, self._fault or "no time was left")
@@ -227,13 +231,10 @@ class AuditLog:
         while self._queue:
             batch = list(islice(self._queue, BATCH))
             try:
-                self._write([row_of(decision, self.sealer) for decision in batch])
+                self._record(batch)
             except self._faults as error:
                 self._fail(error)
                 return False
-            except Exception:  # a fault of our own must not end the audit of all others
-                log.exception("audit: %d decisions cannot be recorded", len(batch))
-                self._drop(len(batch), "see the exception")
             with self._lock:
                 for decision in batch:
                     self._queue.popleft()
@@ -242,6 +243,20 @@ class AuditLog:
             log.warning("audit: decisions are written again to %s", self.settings.place)
         self._fault, self._full = None, False
         return True
+
+    def _record(self, batch: Sequence[Decision]) -> None:
+        """Write some decisions; a fault of our own in one must not cost the others."""
+        try:
+            self._write([row_of(decision, self.sealer) for decision in batch])
+        except self._faults:
+            raise
+        except Exception:
+            if len(batch) > 1:
+                for decision in batch:
+                    self._record([decision])
+                return
+            log.exception("audit: a decision cannot be recorded")
+            self._drop(1, "see the exception")
 
     def _write(self, rows: list[tuple[Any, ...]]) -> None:
         if self._store is None or self._backend.moved():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -202,4 +203,6 @@ def _scores(decision: Decision) -> dict[str, list[float | None]]:
 
 
 def _short(probability: float | None) -> float | None:
-    return None if probability is None else round(probability, 5)
+    if probability is None or math.isnan(probability):  # which is no JSON
+        return None
+    return round(probability, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -48,7 +49,7 @@ def merge(parts: Sequence[Scores], total_chars: int) -> Scores:
     keys = parts[0].categories
     whole = all(not part.coverage.truncated for part in parts)
     return Scores(
-        categories={key: max(part.categories[key] for part in parts) for key in keys},
+        categories={key: _highest([part.categories[key] for part in parts]) for key in keys},
         model=max((part.model for part in parts), key=len),  # with the guards that were asked
         coverage=Coverage(
             scanned_chars=total_chars
@@ -62,3 +63,8 @@ def merge(parts: Sequence[Scores], total_chars: int) -> Scores:
         evidence=tuple(dict.fromkeys(evidence)),
         escalations=tuple(asked for part in parts for asked in part.escalations),
     )
+
+
+def _highest(probabilities: Sequence[float]) -> float:
+    """Return the highest; a piece that has none makes it unknown, whatever `max` would say."""
+    return math.nan if any(map(math.isnan, probabilities)) else max(probabilities)

@@ -260,6 +260,29 @@ def test_a_forked_child_whose_database_is_away_waits_for_it_like_its_parent(tmp_
     log.close()
 
 
+def test_a_decision_that_cannot_be_written_costs_no_other(tmp_path) -> None:
+    settings, events = sqlite(tmp_path), Events()
+    log = AuditLog(settings, events)
+    odd = decision(2)
+    object.__setattr__(odd, "verdict", None)
+    for one in (decision(1), odd, decision(3), decision(4, channel="\ud800"), decision(5)):
+        log.add(one)
+    log.start()
+    assert log.close() == 0
+    with Store.open(settings) as store:
+        assert {one["id"] for one in store.select(Query(), 10)} == {"r-1", "r-3", "r-5"}
+    assert (events["written"], events["dropped"]) == (3, 2)
+
+
+def test_a_decision_after_the_end_is_counted_as_lost(tmp_path) -> None:
+    log = AuditLog(sqlite(tmp_path))
+    log.start()
+    log.close()
+    assert not log.accepts
+    assert not log.add(decision())
+    assert log.health.dropped == 1
+
+
 def test_several_processes_may_write_one_file(tmp_path) -> None:
     settings = sqlite(tmp_path)
     logs = [AuditLog(settings) for _ in range(3)]
