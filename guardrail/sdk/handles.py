@@ -33,6 +33,14 @@ def is_async_stream(result: object) -> bool:
     return hasattr(result, "__aiter__")
 
 
+def _attribute(inner: object, name: str) -> Any:
+    """Return an attribute of a stream behind a guard, but for one that gives its text past it."""
+    value = getattr(inner, name)
+    if is_stream(value) or is_async_stream(value):
+        raise AttributeError(f"'{name}' is not judged; iterate the stream itself, which is")
+    return value
+
+
 class Begun(Iterator[T]):
     """A stream whose first item has been fetched, so that its call is under way.
 
@@ -95,7 +103,7 @@ class GuardedStream(Iterator[T]):
         return next(self._guarded)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return _attribute(self._inner, name)
 
     def __enter__(self) -> GuardedStream[T]:
         return self
@@ -130,7 +138,7 @@ class AsyncGuardedStream(AsyncIterator[T]):
         return await anext(self._guarded)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return _attribute(self._inner, name)
 
     async def __aenter__(self) -> AsyncGuardedStream[T]:
         return self

@@ -67,6 +67,48 @@ async def test_an_input_that_cannot_be_read_never_reaches_the_function(rail: Gua
             await scope.ainput(tokens)
 
 
+class Spoken:
+    """A client's stream, which offers its text beside its events, as Anthropic's does."""
+
+    response = "head"
+
+    def __init__(self) -> None:
+        self.text_stream = iter(["BAD"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([LONG, "BAD"])
+
+    def close(self) -> None: ...
+
+
+class AsyncSpoken(Spoken):
+    def __init__(self) -> None:
+        self.text_stream = self.__aiter__()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        for text in (LONG, "BAD"):
+            yield text
+
+
+async def test_a_guarded_stream_offers_no_way_around_itself(rail: Guardrail) -> None:
+    @guard(policy=rail)
+    def chat(prompt: str) -> Spoken:
+        return Spoken()
+
+    @guard(policy=rail)
+    async def achat(prompt: str) -> AsyncSpoken:
+        return AsyncSpoken()
+
+    for stream in (chat("hi"), await achat("hi")):
+        assert stream.response == "head"
+        with pytest.raises(AttributeError, match="not judged; iterate the stream itself"):
+            stream.text_stream  # noqa: B018
+    with pytest.raises(GuardrailBlocked):
+        list(chat("hi"))
+    with pytest.raises(GuardrailBlocked):
+        await adrain(await achat("hi"), [])
+
+
 def test_a_blocked_input_never_reaches_the_function(rail: Guardrail) -> None:
     calls: list[str] = []
 
