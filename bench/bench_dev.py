@@ -51,6 +51,9 @@ def slices(dev: Sequence[Example]) -> dict[str, tuple[str, NDArray[np.bool_]]]:
     found["documents with and without an order"] = (INJECTION, groups == "injected/text")
     found["injection, role text"] = (INJECTION, (roles == "text") & (groups != "injected/text"))
     found["injection, role user"] = (INJECTION, roles == "user")
+    at = INDEX[INJECTION]
+    against = [not e.positive or bool(e.weights[at] * e.targets[at] > 0.5) for e in dev]
+    found["injection against harmless texts"] = (INJECTION, np.array(against))
     for low, high in pairwise(LENGTHS):
         here = (sizes >= low) & (sizes < high)
         found[f"{low} to {high} characters" if high < 1 << 30 else f"from {low}"] = (UNSAFE, here)
