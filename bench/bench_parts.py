@@ -23,7 +23,7 @@ from random import Random
 
 import torch
 from bench_gauge import PAIRINGS, chosen
-from bench_weights import Judge, auprc
+from bench_weights import Judge, auprc, certain
 from tokenizers import Tokenizer
 
 from guardrail.train.batches import Batcher, BatchSettings
@@ -101,7 +101,8 @@ def _measured(name: str, checkpoint: Path, sets: dict[str, list[Example]]) -> st
     judge, at = Judge(checkpoint), INDEX[UNSAFE]
     cells = []
     for examples in sets.values():
-        found = [auprc(examples, UNSAFE, judge.judge(examples, b)[:, at])[1] for b in (0, BLOCK)]
+        labels = certain(examples, UNSAFE)
+        found = [auprc(labels, judge.judge(examples, b)[:, at])[1] for b in (0, BLOCK)]
         cells.append(f"{found[0]:.3f} ({found[1]:.3f})")
     return f"| {name} | {' | '.join(cells)} |"
 

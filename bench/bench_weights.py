@@ -17,7 +17,7 @@ from random import Random
 
 import numpy as np
 import torch
-from bench_gauge import PAIRINGS, chosen
+from bench_gauge import PAIRINGS, chosen, label
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -61,20 +61,32 @@ class Judge:
         return found
 
 
-def auprc(examples: Sequence[Example], output: str, scores: Floats) -> tuple[int, float]:
-    known = np.array([e.weights[INDEX[output]] >= CERTAIN for e in examples])
-    labels = np.array([e.targets[INDEX[output]] > 0.5 for e in examples])[known].astype(float)
-    return int(labels.sum()), average_precision(labels, scores[known])
+def certain(examples: Sequence[Example], output: str) -> Floats:
+    """Return the labels, float64 (examples,); NaN where none is certain."""
+    at = INDEX[output]
+    return np.array(
+        [float(e.targets[at] > 0.5) if e.weights[at] >= CERTAIN else np.nan for e in examples]
+    )
+
+
+def auprc(labels: Floats, scores: Floats) -> tuple[int, float]:
+    known = ~np.isnan(labels)
+    return int(np.nansum(labels)), average_precision(labels[known], scores[known])
 
 
 def _by_blocks(
-    judge: Judge, name: str, output: str, examples: Sequence[Example], blocks: list[int]
+    judge: Judge,
+    name: str,
+    output: str,
+    examples: Sequence[Example],
+    labels: Floats,
+    blocks: list[int],
 ) -> None:
     at = INDEX[output]
-    positives, full = auprc(examples, output, judge.judge(examples)[:, at])
+    positives, full = auprc(labels, judge.judge(examples)[:, at])
     cells = []
     for block in blocks:
-        _, found = auprc(examples, output, judge.judge(examples, block)[:, at])
+        _, found = auprc(labels, judge.judge(examples, block)[:, at])
         cells.append(f"{found:.3f} ({found - full:+.3f})")
     print(
         f"| {name} | {len(examples)} | {positives} | {full:.3f} | {' | '.join(cells)} |", flush=True
@@ -98,14 +110,16 @@ def main() -> None:
         f"| rows | number | positive | full | {heads} |\n|---|---:|---:|---:|"
         + "---|" * len(options.blocks)
     )
-    _by_blocks(judge, "development", UNSAFE, part, options.blocks)
-    for role in ("user", "assistant", "text"):
-        ours = [e for e in part if e.role == role]
-        _by_blocks(judge, f"development, {role}", UNSAFE, ours, options.blocks)
+    for role in ("", "user", "assistant", "text"):
+        ours = [e for e in part if role in ("", e.role)]
+        name = f"development, {role}" if role else "development"
+        _by_blocks(judge, name, UNSAFE, ours, certain(ours, UNSAFE), options.blocks)
     others = [] if options.gauge is None else list(read_rows(options.gauge))
     for pairing in PAIRINGS if others else ():
-        rows = [example(row) for row in chosen(others, pairing, options.rows)]
-        _by_blocks(judge, pairing.name, pairing.output, rows, options.blocks)
+        rows = chosen(others, pairing, options.rows)
+        labels = np.array([label(row, pairing.output) for row in rows])
+        ours = [example(row) for row in rows]
+        _by_blocks(judge, pairing.name, pairing.output, ours, labels, options.blocks)
 
 
 if __name__ == "__main__":
