@@ -1,11 +1,11 @@
-"""Handles on guarded streams: iterators that keep the attributes of the stream behind them."""
+"""Handles on guarded streams: iterators that keep what is known about the stream behind them."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from guardrail.sdk.streams import aclose, close
 
@@ -33,12 +33,17 @@ def is_async_stream(result: object) -> bool:
     return hasattr(result, "__aiter__")
 
 
+_ABOUT: Final = frozenset(
+    ("response", "request_id", "_request_id", "headers", "status_code", "usage", "_hidden_params")
+)
+"""What is said of a stream and holds none of its text; ``_hidden_params`` is LiteLLM's."""
+
+
 def _attribute(inner: object, name: str) -> Any:
-    """Return an attribute of a stream behind a guard, but for one that gives its text past it."""
-    value = getattr(inner, name)
-    if is_stream(value) or is_async_stream(value):
+    """Return an attribute of a stream behind a guard that gives nothing of its text past it."""
+    if name not in _ABOUT:
         raise AttributeError(f"'{name}' is not judged; iterate the stream itself, which is")
-    return value
+    return getattr(inner, name)
 
 
 class Begun(Iterator[T]):
@@ -88,7 +93,7 @@ class AsyncBegun(AsyncIterator[T]):
 
 
 class GuardedStream(Iterator[T]):
-    """A guarded stream that keeps the attributes of the one behind it.
+    """A guarded stream that keeps what is known about the one behind it, but for its text.
 
     Args:
         inner: The stream as the function returned it.

@@ -74,6 +74,10 @@ class Spoken:
 
     def __init__(self) -> None:
         self.text_stream = iter(["BAD"])
+        self.current_message_snapshot = "BAD"
+
+    def get_final_text(self) -> str:
+        return "BAD"
 
     def __iter__(self) -> Iterator[str]:
         return iter([LONG, "BAD"])
@@ -83,6 +87,7 @@ class Spoken:
 
 class AsyncSpoken(Spoken):
     def __init__(self) -> None:
+        super().__init__()
         self.text_stream = self.__aiter__()
 
     async def __aiter__(self) -> AsyncIterator[str]:
@@ -101,8 +106,9 @@ async def test_a_guarded_stream_offers_no_way_around_itself(rail: Guardrail) -> 
 
     for stream in (chat("hi"), await achat("hi")):
         assert stream.response == "head"
-        with pytest.raises(AttributeError, match="not judged; iterate the stream itself"):
-            stream.text_stream  # noqa: B018
+        for name in ("text_stream", "get_final_text", "current_message_snapshot"):
+            with pytest.raises(AttributeError, match="not judged; iterate the stream itself"):
+                getattr(stream, name)
     with pytest.raises(GuardrailBlocked):
         list(chat("hi"))
     with pytest.raises(GuardrailBlocked):
