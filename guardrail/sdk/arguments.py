@@ -11,8 +11,17 @@ __all__ = ["Find", "finder"]
 Find = Callable[[tuple[Any, ...], dict[str, Any]], object]
 """Finds the input among positional and keyword arguments."""
 
-_NAMES: Final = ("messages", "prompt", "input", "question", "query", "text", "message", "content")
-"""Parameters that are taken for the input, in this order, before the first one of any name."""
+_NAMES: Final[tuple[str, ...]] = (
+    "messages",
+    "prompt",
+    "input",
+    "question",
+    "query",
+    "text",
+    "message",
+    "content",
+)
+"""Parameters that are taken for the input, before the first one of any name."""
 _MANY: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 """Parameters that are no argument of a call, but what is left of it."""
 
@@ -29,7 +38,7 @@ def finder(
             None to go by the names.
 
     Raises:
-        TypeError: No parameter fits.
+        TypeError: No parameter fits, or several do: one of them would go unread.
     """
     if wanted is False:
         return None
@@ -38,11 +47,12 @@ def finder(
         return lambda args, kwargs: adapter(*args, **kwargs)
     parameters = inspect.signature(fn).parameters
     single = {n: p for n, p in parameters.items() if p.kind not in _MANY}
-    known = wanted or next((n for n in _NAMES if n in single), None)
+    declared = [n for n in _NAMES if n in single]
+    known = wanted or _only(declared, f"{getattr(fn, '__name__', fn)}()")
     name = known or next((n for n in single if n not in ("self", "cls")), None)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if known is None and open_ended:
-        return _by_known_name(None if name is None else _by_name(name, parameters))
+    if wanted is None and open_ended:
+        return _by_known_name(None if name is None else _by_name(name, parameters), declared)
     if name is None or (name not in single and (name in parameters or not open_ended)):
         what = f"no parameter '{wanted}'" if wanted else "no parameter that could be the input"
         raise TypeError(
@@ -50,6 +60,21 @@ def finder(
             "pass input= a name, a function of the same arguments, or False"
         )
     return _by_name(name, parameters)
+
+
+def _only(names: list[str], where: str) -> str | None:
+    """Return the only one of these names, None where there is none.
+
+    Raises:
+        TypeError: There are several, and all but one would go unread.
+    """
+    if len(names) > 1:
+        several = " and ".join(map(repr, names))
+        raise TypeError(
+            f"guard: {where} has {several}, each of which could be the input; pass "
+            f"input={names[0]!r}, or a function of the same arguments that returns all of them"
+        )
+    return names[0] if names else None
 
 
 def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
@@ -76,17 +101,22 @@ def _by_name(name: str, parameters: Mapping[str, inspect.Parameter]) -> Find:
     return find
 
 
-def _by_known_name(otherwise: Find | None) -> Find:
+def _by_known_name(otherwise: Find | None, declared: list[str]) -> Find:
     """Return what looks for a known name in a call that may have any.
 
     Args:
-        otherwise: What finds the input where there is none; None for the first argument.
+        otherwise: What finds the input where no other has a known name; None for the first
+            argument.
+        declared: The known name that the function declares, if it does.
     """
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        for name in _NAMES:
-            if name in kwargs:
-                return kwargs[name]
+        free = [n for n in _NAMES if n in kwargs and n not in declared]
+        if len(free) > 1 or declared:  # mappings are settings then: text= of the Responses API
+            free = [n for n in free if not isinstance(kwargs[n], Mapping)]
+        name = _only([*declared, *free], "the call")
+        if name is not None and name not in declared:
+            return kwargs[name]
         if otherwise is not None:
             return otherwise(args, kwargs)
         if args:

@@ -267,7 +267,7 @@ def guard(
 
     Raises:
         PolicyError: The policy does not validate.
-        TypeError: The function has no parameter that could be the input.
+        TypeError: The function has no parameter that could be the input, or several.
     """
     guardrail = policy if isinstance(policy, Guardrail) else Guardrail.load(policy)
     made = Guard(guardrail, input=input, output=output, on_block=on_block, on_flag=on_flag)

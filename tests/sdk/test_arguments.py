@@ -45,3 +45,42 @@ def test_an_input_that_is_named_and_not_in_the_call_is_refused_not_skipped(rail:
         chat(messages=EVIL)
     with pytest.raises(TypeError, match="no 'messages'"):
         chat(EVIL)
+
+
+def test_of_several_possible_inputs_none_is_left_unread_without_a_word(rail: Guardrail) -> None:
+    def both(messages: object, question: str) -> str:
+        return "said"
+
+    with pytest.raises(
+        TypeError, match=r"both\(\) has 'messages' and 'question'.*input='messages'"
+    ):
+        guard(policy=rail)(both)
+    with pytest.raises(GuardrailBlocked):
+        guard(policy=rail, input="question")(both)([], "BAD")
+    with pytest.raises(GuardrailBlocked):
+        guard(policy=rail, input=lambda messages, question: f"{messages}\n{question}")(both)(
+            "BAD", ""
+        )
+
+
+def test_several_possible_inputs_of_a_call_are_refused_settings_are_not(rail: Guardrail) -> None:
+    @guard(policy=rail)
+    def some(prompt: str = "", **settings: Any) -> str:
+        return "said"
+
+    @guard(policy=rail)
+    def any_name(**settings: Any) -> str:
+        return "said"
+
+    for call in (
+        lambda: some("hello", messages=EVIL),
+        lambda: some(messages=EVIL),
+        lambda: any_name(messages=[], input="BAD"),
+    ):
+        with pytest.raises(TypeError, match="each of which could be the input"):
+            call()
+    settings: dict[str, Any] = {"text": {"format": {"type": "text"}}}
+    assert some("hello", **settings) == "said"
+    assert any_name(input="hello", **settings) == "said"
+    with pytest.raises(GuardrailBlocked):
+        any_name(input="BAD", **settings)

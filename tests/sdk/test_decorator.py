@@ -142,7 +142,7 @@ async def test_coroutines_are_guarded_and_gather_keeps_verdicts_apart(rail: Guar
 
 
 def test_generators_are_guarded(rail: Guardrail) -> None:
-    @guard(policy=rail)
+    @guard(policy=rail, input="prompt")
     def chat(prompt: str, text: str) -> Iterator[str]:
         for word in text.split():
             yield f"{word} "
@@ -156,7 +156,7 @@ def test_generators_are_guarded(rail: Guardrail) -> None:
 
 
 async def test_async_generators_are_guarded(rail: Guardrail) -> None:
-    @guard(policy=rail)
+    @guard(policy=rail, input="prompt")
     async def chat(prompt: str, text: str) -> AsyncIterator[str]:
         for word in text.split():
             yield f"{word} "
@@ -307,7 +307,7 @@ def test_keyword_only_calls_like_the_clients_are_understood(rail: Guardrail) -> 
 
 
 def test_a_call_without_its_input_is_the_functions_own_affair(rail: Guardrail) -> None:
-    @guard(policy=rail)
+    @guard(policy=rail, input="prompt")
     def chat(prompt: str | None = None, *, text: str) -> str:
         return text
 
