@@ -7,15 +7,20 @@ off the event loop. Keys go into headers and nowhere else: no message or log lin
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 from typing import Any, Final, Self
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     HTTPError,
     InvalidHeader,
     MaxRetryError,
     NewConnectionError,
+    ProtocolError,
     ResponseError,
 )
 from urllib3.exceptions import TimeoutError as HTTPTimeout
@@ -95,6 +100,60 @@ class _Patience(urllib3.Retry):
         return float(BACKOFF_S * 2 ** max(0, len(self.history) - 1))
 
 
+class _Alarm:
+    """Cuts a connection off once the time for an answer is over.
+
+    A socket's own time-out begins anew with every byte, so that a peer that drips its headers or
+    its body would hold a thread for as long as it likes.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def set(self, peer: socket.socket, seconds: float) -> None:
+        """Begin to wait; what was waited for before is over."""
+        self.off()
+        self._timer = threading.Timer(seconds, _cut, [peer])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def off(self) -> None:
+        """Leave the connection alone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _cut(peer: socket.socket) -> None:
+    with suppress(OSError):  # closed meanwhile
+        socket.socket.shutdown(peer, socket.SHUT_RDWR)  # that of TLS would drop its state first
+
+
+def _timed(connection: type[HTTPConnection]) -> type[HTTPConnection]:
+    class Timed(connection):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            self.alarm = _Alarm()
+
+        def request(self, *args: Any, **kw: Any) -> None:
+            self.alarm.off()  # of an answer before, which nobody read to its end
+            super().request(*args, **kw)
+
+        def getresponse(self) -> Any:
+            self.alarm.set(self.sock, self.timeout)
+            return super().getresponse()
+
+    return Timed
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _timed(HTTPConnection)
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _timed(HTTPSConnection)  # type: ignore[assignment]
+
+
 class Endpoint:
     """One base URL and its pool of connections.
 
@@ -122,6 +181,7 @@ class Endpoint:
                 raise SettingsError(f"the key for {url} has characters that no header may have")
             self._headers["Authorization"] = f"Bearer {key}"
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections, block=True)
+        self._pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -164,9 +224,15 @@ class Endpoint:
                 timeout=urllib3.Timeout(total=self._timeout_s),
                 preload_content=False,
             )
-            data = _read(response, deadline)
+            timed = getattr(response, "connection", None)  # reading it to the end lets go of it
+            try:
+                data = _read(response, deadline)
+            finally:
+                if timed is not None:
+                    timed.alarm.off()
         except (HTTPError, OSError) as error:
-            raise self._failed(error) from error
+            late = time.monotonic() >= deadline
+            raise self._failed(error, late=late) from error
         if response.status != 200:
             raise self._refused(response, data)
         try:
@@ -174,10 +240,10 @@ class Endpoint:
         except (ValueError, RecursionError) as error:
             raise self._garbage("the answer is not JSON") from error
 
-    def _failed(self, error: Exception) -> EndpointError:
+    def _failed(self, error: Exception, *, late: bool) -> EndpointError:
         cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        late = isinstance(cause, HTTPTimeout)
-        if late and not isinstance(cause, NewConnectionError):
+        cut = late and isinstance(cause, ProtocolError)
+        if (cut or isinstance(cause, HTTPTimeout)) and not isinstance(cause, NewConnectionError):
             return EndpointError(
                 f"{self.url} gave no answer within {self._timeout_s:g} s", reason="timeout"
             )
@@ -229,7 +295,9 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
                     f"the answer is longer than {MAX_ANSWER_BYTES:,} bytes", reason="garbage"
                 )
             if time.monotonic() > deadline:
-                raise EndpointError("the answer came too slowly", reason="timeout")
+                break
+        if time.monotonic() > deadline:  # what was cut off may look like the end
+            raise EndpointError("the answer came too slowly", reason="timeout")
     except BaseException:
         response.close()
         raise
