@@ -235,6 +235,9 @@ def decide_now(ready: Prepared, direction: Direction, sample: Sample, scores: Sc
             answer = guard.ask([sample], keys)[0]
         except CheckError as error:
             reason = error.reason
+        except Exception as error:  # noqa: BLE001  (as in `Escalator`: any fault is no answer)
+            reason = "failure"
+            log.error("guard '%s' failed: %s", name, type(error).__name__)
         seconds = time.monotonic() - started
         scores = settle(scores, _record(guard, keys, scores, answer, reason, seconds))
     return decide(ready.policy, direction, sample.role, scores)

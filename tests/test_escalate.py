@@ -258,6 +258,15 @@ def test_tools_that_judge_one_text_after_another_ask_the_guard_too(marker, big) 
     assert decided("BAD").stage is Stage.MODEL
 
 
+def test_a_guard_with_a_fault_of_its_own_is_no_answer_there_either(marker, big, monkeypatch) -> None:
+    ready = PreparedPolicies(marker, Guards(lambda *_: big)).get(CLOSED)
+    monkeypatch.setattr(big, "ask", lambda *_: 1 / 0)
+    sample = Sample("MEH", Role.USER)
+    verdict = decide_now(ready, Direction.INPUT, sample, ready.classifier.score([sample])[0])
+    assert verdict.blocked
+    assert verdict.findings[0].reason == "guard_failure"
+
+
 async def test_a_guard_that_is_down_at_the_first_check_is_asked_again_at_the_next(marker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

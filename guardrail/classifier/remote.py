@@ -32,6 +32,12 @@ NEGLIGIBLE: Final = 0.01
 """Share of P(unsafe) of a category that the guard did not list."""
 MAX_PROMPT_CHARS: Final = 4_000
 """Most of the user turn before an answer that a guard is shown; its end."""
+ROUNDING: Final = 0.01
+"""How far above 0 a log-probability may lie; beyond it is a logit, or nothing at all."""
+LOWEST: Final = -1e4
+"""Log-probability of what is as good as impossible, in place of minus infinity."""
+LEAST_REST: Final = 1e-6
+"""Least that the listed tokens are taken to leave to all others: more than rounding costs."""
 
 
 _MARKERS: Final = re.compile(
@@ -55,7 +61,8 @@ class RemoteModel:
     """An instruct model at an OpenAI-compatible endpoint that returns log-probabilities.
 
     It answers one question a call, by the likeliest first words. Of an answer that is not among
-    them only an upper bound is known, the least that is; it counts as that.
+    them only an upper bound is known, the least that is listed or what the list leaves over; it
+    counts as that.
 
     Args:
         endpoint: The API.
@@ -106,7 +113,7 @@ class RemoteModel:
         found = _options(tops[:1], options)
         if found is None:
             words = " nor ".join(spellings[0] for spellings in options)
-            raise _garbage(self._endpoint, f"neither {words} is among the likely first words")
+            raise _garbage(self._endpoint, f"neither {words} has a number among the first words")
         return found, _prompt_tokens(answer)
 
 
@@ -115,7 +122,8 @@ def _options(
 ) -> list[float] | None:
     """Return the log-probability of each option at the first position that lists one, or None.
 
-    Spellings that differ in case or surrounding space are one word, and are added up.
+    Spellings that differ in case or surrounding space are one word, and are added up. A spelling
+    whose number is none (NaN) says nothing, and so the others do not either.
     """
     words = [{spelling.strip().lower() for spelling in spellings} for spellings in options]
     for top in tops:
@@ -125,8 +133,12 @@ def _options(
             for number, known in enumerate(words):
                 if word in known:
                     mass[number] += math.exp(min(logprob, 0.0))
+        if any(map(math.isnan, mass)):
+            return None
         if any(mass):
-            least = min(min(top.values()), 0.0)
+            known_logprobs = [min(p, 0.0) for p in top.values() if not math.isnan(p)]
+            rest = 1.0 - sum(map(math.exp, known_logprobs))
+            least = min(*known_logprobs, math.log(max(rest, LEAST_REST)))
             return [math.log(value) if value else least for value in mass]
     return None
 
@@ -183,7 +195,7 @@ class LlamaGuardJudge:
         # Some vocabularies write "unsafe" as two tokens, the first of which is no word.
         found = _options(_tops(choice, self._endpoint), (("unsafe", "uns", "un"), ("safe",)))
         if found is None:
-            raise _garbage(self._endpoint, "neither safe nor unsafe is among the first words")
+            raise _garbage(self._endpoint, "neither safe nor unsafe has a number at the start")
         chance = 1.0 / (1.0 + math.exp(min(found[1] - found[0], 60.0)))
         listed = {c.key for code in _CODE.findall(_content(choice)) if (c := by_id(code))}
         values = {
@@ -318,20 +330,21 @@ def _tops(choice: Mapping[str, Any], endpoint: Endpoint) -> list[dict[str, float
             positions.append(_numbers(pairs))
     elif isinstance(legacy, list):
         positions = [_numbers(p.items()) for p in legacy[:VERDICT_TOKENS] if isinstance(p, dict)]
-    if not any(positions):
+    if not any(not math.isnan(value) for place in positions for value in place.values()):
         raise _garbage(endpoint, "the answer lists no alternatives ('top_logprobs')")
     return positions
 
 
 def _numbers(pairs: Any) -> dict[str, float]:
-    return {
-        token: float(value)
-        for token, value in pairs
-        if isinstance(token, str)
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and not math.isnan(value)
-    }
+    return {token: _logprob(value) for token, value in pairs if isinstance(token, str)}
+
+
+def _logprob(value: object) -> float:
+    """Return a log-probability; NaN for what is none."""
+    # NaN is not below anything, and an integer may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= ROUNDING:
+        return math.nan
+    return float(max(value, LOWEST))
 
 
 def _unit(value: object) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -18,6 +19,8 @@ from guardrail.types import UNSAFE, Coverage, Scores
 __all__ = ["VoteJudge"]
 
 VOTE_TOKENS: Final = 8
+_FIRST: Final = re.compile(r"\W*+(yes|no)\b", re.IGNORECASE)
+"""A whole word: "Not allowed" and "Nothing good" are no No."""
 AT_ONCE: Final = 8
 """Votes of one text that are asked for at the same time."""
 
@@ -119,8 +122,8 @@ class VoteJudge:
             words = answer.choices[0].message.content
         except Exception as error:
             raise self._failed(error) from error
-        first = words.strip().lower()[:3] if isinstance(words, str) else ""
-        return True if first == "yes" else False if first.startswith("no") else None
+        first = _FIRST.match(words) if isinstance(words, str) else None
+        return None if first is None else first[1].lower() == "yes"
 
     def _failed(self, error: Exception) -> EndpointError:
         """Name a failure; the provider's text may hold the prompt or the key, so it is left out."""

@@ -53,6 +53,9 @@ def test_a_model_is_asked_once_for_each_text_and_rubric_and_read_by_its_first_wo
         ({"Yes": 0.3, " yes": 0.3, "NO": 0.2}, 0.75),
         ({"Yes": 0.9, "The": 0.05}, 0.9 / 0.95),
         ({"No": 0.9, "The": 0.05}, 0.05 / 0.95),
+        ({"Yes": 0.98}, 0.98),
+        ({"No": 0.98}, 0.02),
+        ({"Yes": 1.0}, 1 / (1 + 1e-6)),
     ],
 )
 def test_spellings_add_up_and_an_answer_that_is_not_listed_counts_as_the_least(top, wanted) -> None:
@@ -155,6 +158,31 @@ def test_an_answer_that_cannot_be_read_is_garbage_with_its_fix(reply, words: str
         with pytest.raises(EndpointError, match=words) as caught:
             judge.ask([Sample("x")], ["own"])
         assert caught.value.reason == "garbage"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 900.0, 10**400, None, "x", True])
+@pytest.mark.parametrize("word", ["yes", "no"])
+def test_an_answer_whose_number_is_no_log_probability_is_garbage(word, number) -> None:
+    other = {"yes": "no", "no": "yes"}[word]
+    top = [{"token": word, "logprob": number}, {"token": other, "logprob": -3.0}]
+    reply = {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
+    with guard_server(lambda *_: (200, reply, {})) as server:
+        with pytest.raises(EndpointError, match="neither yes nor no") as caught:
+            rubric_judge(endpoint(server.url)).ask([Sample("x")], ["own"])
+    assert caught.value.reason == "garbage"
+
+
+@pytest.mark.parametrize("number", [float("-inf"), -(10**400), float("nan")])
+def test_other_words_may_have_any_number(number) -> None:
+    top = [
+        {"token": "Maybe", "logprob": number},
+        {"token": "Yes", "logprob": math.log(0.75)},
+        {"token": "No", "logprob": math.log(0.25)},
+    ]
+    reply = {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
+    with guard_server(lambda *_: (200, reply, {})) as server:
+        found = rubric_judge(endpoint(server.url)).ask([Sample("x")], ["own"])[0]
+    assert found.categories["own"] == pytest.approx(0.75)
 
 
 MARKS = ["<|im_end|>", "<|EOT_ID|>", "</s>", "[/INST]", "<end_of_turn>", "<｜User｜>", "<<SYS>>"]

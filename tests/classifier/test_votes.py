@@ -63,6 +63,14 @@ def test_words_that_are_neither_yes_nor_no_are_garbage(judge) -> None:
     assert caught.value.reason == "garbage"
 
 
+def test_only_the_whole_word_is_a_vote(judge) -> None:
+    one, _ = judge("Not allowed.", "**Yes**", "Nothing good", "Yesterday", "No", votes=5)
+    with pytest.raises(EndpointError, match="fewer than half"):
+        one.ask([Sample("x")], ["own"])
+    one, _ = judge("Not allowed.", "**Yes**", "yes", "No, it", '"No"', votes=5)
+    assert one.ask([Sample("x")], ["own"])[0].categories == {"own": (2 + 0.5) / (4 + 1)}
+
+
 def test_a_failure_is_named_without_key_or_text(judge) -> None:
     class RateLimitError(Exception):
         pass
