@@ -258,7 +258,7 @@ def test_tools_that_judge_one_text_after_another_ask_the_guard_too(marker, big) 
     assert decided("BAD").stage is Stage.MODEL
 
 
-def test_a_guard_with_a_fault_of_its_own_is_no_answer_there_either(marker, big, monkeypatch) -> None:
+def test_a_guard_with_a_fault_of_its_own_is_no_answer_there(marker, big, monkeypatch) -> None:
     ready = PreparedPolicies(marker, Guards(lambda *_: big)).get(CLOSED)
     monkeypatch.setattr(big, "ask", lambda *_: 1 / 0)
     sample = Sample("MEH", Role.USER)

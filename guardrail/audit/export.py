@@ -12,13 +12,18 @@ from guardrail.audit.record import COLUMNS
 from guardrail.audit.seal import Sealer
 from guardrail.errors import SettingsError
 
-__all__ = ["opened", "write_jsonl", "write_lines", "write_parquet"]
+__all__ = ["opened", "shown_time", "write_jsonl", "write_lines", "write_parquet"]
 
 ROW_GROUP: Final = 10_000
 _INSTALL: Final = "Parquet needs the pyarrow package: pip install 'guardrail[parquet]'"
 _WHOLE: Final = frozenset({"checks", "scanned_chars", "total_chars", "tokens"})
 _REAL: Final = frozenset({"probability", "threshold", "check_ms", "total_ms", "held_ms"})
 _TRUTH: Final = frozenset({"final", "enforced", "review"})
+
+
+def shown_time(seconds: float) -> str:
+    """Return seconds since 1970 as people read them: ISO 8601, UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def opened(found: Mapping[str, Any], sealer: Sealer) -> dict[str, Any]:
@@ -29,7 +34,7 @@ def opened(found: Mapping[str, Any], sealer: Sealer) -> dict[str, Any]:
         sealer: Opens its texts; without the key they stay as they are stored.
     """
     shown = dict(found)
-    shown["time"] = datetime.fromtimestamp(found["time"], UTC).isoformat(timespec="milliseconds")
+    shown["time"] = shown_time(found["time"])
     form = str(found["text_form"])
     for name in ("text", "prompt"):
         clear = sealer.open(found[name], form)

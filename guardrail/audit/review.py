@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+from guardrail.audit.export import shown_time
 from guardrail.audit.seal import Sealer
 from guardrail.audit.store import Query, Store
 from guardrail.errors import SettingsError
@@ -21,6 +22,8 @@ __all__ = ["Answer", "answer", "labels_of", "policy_rows", "training_rows", "wai
 
 MAX_NAME_CHARS: Final = 80
 MAX_NOTE_CHARS: Final = 1_000
+OPEN_S: Final = 3600.0
+"""An answer that goes on for longer was cut by a crash, and its record is the last one."""
 SOURCE: Final = "review"
 
 
@@ -53,6 +56,7 @@ def answer(
     *,
     categories: Sequence[str] | None = None,
     note: str = "",
+    seen: str | None = None,
 ) -> list[dict[str, Any]]:
     """Record what a person says of a decision; a later answer replaces an earlier one.
 
@@ -65,12 +69,16 @@ def answer(
         categories: Which of its findings are meant; None for those in their review band, or
             for all where none is.
         note: Why.
+        seen: Time of the record that the person saw, as `opened` shows it; None where that is
+            not known.
 
     Returns:
         The labels of the decision.
 
     Raises:
-        SettingsError: There is no such decision, it found nothing, or the name is empty.
+        SettingsError: There is no such decision, it found nothing, the name is empty, or the
+            record is about another text by now, or soon may be: that of a streamed answer is
+            written again when a worse window comes.
     """
     reviewer = " ".join(reviewer.split())[:MAX_NAME_CHARS]
     if not reviewer:
@@ -78,6 +86,10 @@ def answer(
     found = store.get(identity)
     if found is None:
         raise SettingsError(f"there is no decision {identity[:100]!r}")
+    if not found["final"] and time - found["time"] < OPEN_S:
+        raise SettingsError("this answer still goes on; review it when it is over")
+    if seen is not None and seen != shown_time(found["time"]):
+        raise SettingsError("this decision has changed since it was shown; look at it again")
     labels = _meant(found, categories)
     if not labels:
         raise SettingsError(f"decision {identity} found none of these categories; nothing to say")

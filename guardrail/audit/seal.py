@@ -103,10 +103,11 @@ class Sealer:
             return stored
         if form != AuditText.ENCRYPTED.value or not self._keys:
             return None
+        cipher = self._cipher()  # first, since it names what has to be installed
         from cryptography.fernet import InvalidToken
 
         try:
-            return self._cipher().decrypt(stored.encode("ascii", "replace")).decode("utf-8")
+            return cipher.decrypt(stored.encode("ascii", "replace")).decode("utf-8")
         except (InvalidToken, UnicodeDecodeError):
             return None
 

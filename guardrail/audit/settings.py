@@ -18,6 +18,9 @@ KEY_VARIABLE: Final = "GUARDRAIL_AUDIT_KEY"
 
 _POSTGRES: Final = ("postgres", "postgresql")
 MAX_KEY_BYTES: Final = 65_536
+MAX_DAYS: Final = 1_000_000
+MAX_ROWS: Final = 10**15
+"""More than any database holds, and less than it counts to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,9 @@ class AuditSettings:
                 f"--audit: '{self.place}' is neither sqlite:PATH nor postgresql://user@host/name; "
                 "none turns the audit off"
             )
-        for name in ("days", "rows"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"--audit-{name}: use 0 (no limit) or more")
+        for name, most in (("days", MAX_DAYS), ("rows", MAX_ROWS)):
+            if not 0 <= getattr(self, name) <= most:  # NaN is neither
+                raise SettingsError(f"--audit-{name}: use 0 (no limit) to {most:,}")
         if not 0.01 <= self.flush_s <= 60 or self.queue < 1 or self.queue_bytes < 1024:
             raise SettingsError("audit: use a flush of 0.01 to 60 s and a queue of 1 or more")
 

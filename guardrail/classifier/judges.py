@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
-from urllib.parse import urldefrag
+from urllib.parse import urldefrag, urlsplit
 
 import numpy as np
 
@@ -171,7 +171,16 @@ def _remote(model: str, options: JudgeOptions) -> PromptableJudge:
     from guardrail.classifier.endpoint import Endpoint
     from guardrail.classifier.remote import RemoteModel
 
-    url, name = urldefrag(model)
+    try:
+        url, name = urldefrag(model)
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"model {model[:200]!r}: not a URL; write http(s)://HOST/v1#MODEL")
+    if parts.username or parts.password:
+        raise SettingsError("--model: leave out user and password; name the key with --key-env")
     if not name:
         raise SettingsError(f"model {model[:200]!r}: name the model behind a #, such as {url}#NAME")
     key = None

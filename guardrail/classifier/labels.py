@@ -89,7 +89,7 @@ def read_labels(path: Path | str) -> list[Labelled]:
 def _row(line: str, place: str, number: int) -> Labelled:
     try:
         raw: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error})") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("text"), str) or not raw["text"]:
         raise DataError(f'{place}: each line is an object with "text" and "violates"')
@@ -101,7 +101,7 @@ def _row(line: str, place: str, number: int) -> Labelled:
     if violates and category is None:
         raise DataError(f'{place}: name the "category" that the text violates')
     role, prompt = raw.get("role", "user"), raw.get("prompt")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise DataError(f'{place}: "role" is {role!r}; use one of {", ".join(_ROLES)}')
     if prompt is not None and not isinstance(prompt, str):
         raise DataError(f'{place}: "prompt" should be text')

@@ -38,6 +38,9 @@ CLIP: Final = 1e-6
 LENGTH_EDGES: Final = (80, 320, 1280)
 """Characters at which a text counts as longer: a line, a paragraph, a page."""
 
+_WRONG: Final = (
+    ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
 _FIX: Final = "fit it again with `guardrail calibrate`"
 
 
@@ -189,7 +192,7 @@ class Recalibration:
             found = _decode(json.loads(raw))
         except OSError as error:
             raise BundleError(f"{file}: {error.strerror}; {_FIX}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _WRONG as error:
             raise BundleError(f"{file}: not a calibration ({error}); {_FIX}") from error
         return replace(found, digest=hashlib.sha256(raw).hexdigest())
 

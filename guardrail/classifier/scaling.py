@@ -109,7 +109,7 @@ class Scaling:
             if method is Method.ISOTONIC:
                 knots, values = tuple(map(float, raw["knots"])), tuple(map(float, raw["values"]))
                 rising = all(a < b for a, b in pairwise(knots))
-                up = all(a <= b for a, b in pairwise(values))
+                up = all(a <= b for a, b in pairwise((0.0, *values, 1.0)))
                 if len(knots) != len(values) or not knots or not rising or not up:
                     raise ValueError("knots and values must rise together")
                 return cls(method, knots=knots, values=values, rows=rows)
@@ -117,7 +117,7 @@ class Scaling:
             if not (slope > 0 and np.isfinite(slope) and np.isfinite(offset)):
                 raise ValueError("slope must be above 0")
             return cls(method, slope, offset, rows=rows)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"{place}: {error!r}; fit the calibration again") from error
 
 
@@ -216,10 +216,10 @@ def load_scalings(path: Path, model_id: str) -> dict[str, Scaling]:
     """
     try:
         raw = json.loads(path.read_bytes())
-        fitted_on, rubrics = raw["model"], raw["rubrics"]
+        fitted_on, rubrics = raw["model"], dict(raw["rubrics"])
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}; name a calibration file") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path}: no calibration of a judge ({error!r}); fit it again") from error
     if raw.get("format") != FORMAT:
         raise BundleError(f"{path}: format {raw.get('format')!r}; this release reads {FORMAT}")
@@ -237,7 +237,13 @@ def save_scalings(path: Path, model_id: str, scalings: Mapping[str, Scaling]) ->
         path: File to write.
         model_id: The model that it was fitted on.
         scalings: By rubric key, ``all`` for the others.
+
+    Raises:
+        BundleError: The file cannot be written.
     """
     rubrics: dict[str, Any] = {key: scaling.as_json() for key, scaling in scalings.items()}
     body = {"format": FORMAT, "model": model_id, "rubrics": rubrics}
-    path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror or error}; name a writable file") from error

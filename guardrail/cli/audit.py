@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from guardrail.cli.audit_options import audit_settings, database_options
+from guardrail.cli.data import printable
 
 if TYPE_CHECKING:
     from guardrail.audit import Query, Store
@@ -28,6 +29,8 @@ LATE_S: Final = 5.0
 """Workers write in their own time: a decision may come to the database so long after younger ones
 of others."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_CONTROL: Final = re.compile(r"[\x7f-\x9f]")
+"""What JSON leaves as it is, and terminals may take for commands."""
 _COLOURS: Final = {"pass": "green", "flag": "yellow", "redact": "cyan", "block": "red"}
 
 
@@ -109,7 +112,17 @@ def _open(audit: str | None, key_file: str | None) -> Iterator[tuple[Store, Seal
 def _query(filters: dict[str, Any]) -> Query:
     from guardrail.audit import Query
 
+    _require_utf8(filters.values())
     return Query(**filters)
+
+
+def _require_utf8(values: Iterable[Any]) -> None:
+    """Refuse what no database can look for; bytes of a command line may be anything."""
+    for value in values:
+        try:
+            str(value).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise click.BadParameter(f"{value!r} is not UTF-8") from error
 
 
 @audit_group.command("query")
@@ -218,7 +231,10 @@ def export_command(
 @audit_group.command("prune")
 @database_options
 @click.option("--days", type=float, default=0.0, help="Remove what is older.")
-@click.option("--rows", type=int, default=0, help="Keep no more than the newest so many.")
+@click.option(
+    "--rows", type=click.IntRange(max=10**15), default=0,
+    help="Keep no more than the newest so many.",
+)  # fmt: skip
 def prune_command(audit: str | None, audit_key_file: str | None, days: float, rows: int) -> None:
     """Remove old decisions, with their labels."""
     if days <= 0 and rows <= 0:
@@ -250,6 +266,7 @@ def review_command(
     said = [(one, Answer.APPROVE) for one in approve] + [(one, Answer.OVERTURN) for one in overturn]
     if said and not reviewer:
         raise click.UsageError("say --by NAME")
+    _require_utf8((*approve, *overturn, reviewer, note))
     with _open(audit, audit_key_file) as (store, sealer):
         for identity, what in said:
             for label in answer(store, identity, what, reviewer or "", time.time(), note=note):
@@ -304,7 +321,8 @@ def _show(found: dict[str, Any], sealer: Sealer, as_json: bool) -> None:
 
     shown = opened(found, sealer)
     if as_json:
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        line = json.dumps(shown, ensure_ascii=False)
+        click.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line))
         return
     chance = shown["probability"]
     click.secho(f"{shown['time'][:23]}  ", nl=False)
@@ -316,7 +334,6 @@ def _show(found: dict[str, Any], sealer: Sealer, as_json: bool) -> None:
         "" if shown["enforced"] else "(monitor)", "review" if shown["review"] else "",
         shown["id"],
     )  # fmt: skip
-    click.echo("  " + "  ".join(part for part in parts if part))
+    click.echo("  " + "  ".join(printable(part) for part in parts if part))
     if shown["text"]:
-        flat = " ".join(str(shown["text"]).split())
-        click.echo(f"    {flat[:160]}")
+        click.echo(f"    {printable(str(shown['text']))[:160]}")

@@ -157,5 +157,5 @@ def _show(table: Table, found: Calibrated, plot: Path | None) -> None:
     if plot is not None:
         try:
             draw_reliability(series, plot)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, OSError) as error:  # the calibration is worth more
             click.echo(f"no plot: {error}", err=True)

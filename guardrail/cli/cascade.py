@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -119,13 +120,19 @@ def _paired(
 ) -> tuple[Policy, Guard, Paired]:
     from guardrail.classifier import load_classifier
     from guardrail.classifier.prepare import prepare
+    from guardrail.errors import SettingsError
     from guardrail.evaluate.pairing import pair_up, read_cases
     from guardrail.policy import load_policy
 
     loaded = load_policy(policy)
     asked = _guard(loaded, name, category)
     cases = [c for path in data for c in read_cases(path, category, split=split, limit=limit)]
-    asked.probe([category])
+    try:
+        asked.probe([category])
+    except KeyError as error:
+        raise SettingsError(
+            f"--category: '{category}' has no rubric that the guard could be asked about"
+        ) from error
     classifier = prepare(loaded, load_classifier(bundle)).classifier
     with click.progressbar(length=len(cases), label="scoring") as bar:
         return loaded, asked, pair_up(cases, category, classifier, asked, scores, bar.update)
@@ -194,6 +201,7 @@ def _curves(
     cost: tuple[float, float] | None,
     plot: Path | None,
 ) -> None:
+    from guardrail.errors import SettingsError
     from guardrail.evaluate.tradeoff import frontier, oracle
     from guardrail.evaluate.tradeoff_plot import draw, table
 
@@ -208,6 +216,8 @@ def _curves(
             draw(points, bound, costs, chosen, unit=unit, fpr=fpr, path=plot)
         except ModuleNotFoundError as error:
             raise click.UsageError(str(error)) from error
+        except OSError as error:
+            raise SettingsError(f"--plot: {plot}: {error.strerror or error}") from error
         click.echo(f"wrote {plot}")
 
 
@@ -222,6 +232,7 @@ def _write(
     rows: int,
 ) -> None:
     """Write a policy that extends the one that was tuned; see that it loads."""
+    from guardrail.errors import SettingsError
     from guardrail.policy import load_policy
     from guardrail.types import Action
 
@@ -236,7 +247,7 @@ def _write(
         f"#   alarms    {_span(chosen.fpr, chosen.fpr_interval)}",
         "version: 1",
         f"name: {policy.name[:50]}-cascade",
-        f"extends: {base}",
+        f"extends: {json.dumps(base, ensure_ascii=False)}",
         "guards:",
         f"  {guard.name}:",
         f"    kind: {guard.spec.kind.value}",
@@ -250,7 +261,10 @@ def _write(
     if chosen.low < chosen.high:
         band = f"[{chosen.low:.4f}, {chosen.high:.4f}]"
         lines.append(f"    escalate: {{band: {band}, guard: {guard.name}}}")
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--out: {out}: {error.strerror or error}") from error
     load_policy(out)
 
 

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from guardrail.evaluate.rows import Row
 
-__all__ = ["calibration_option", "clip", "format_option", "read_data"]
+__all__ = ["calibration_option", "clip", "format_option", "printable", "read_data"]
 
 SHOWN_CHARS: Final = 72
 
@@ -44,6 +44,11 @@ def clip(text: str) -> str:
     flat = " ".join(text.split())
     short = flat if len(flat) <= SHOWN_CHARS else flat[: SHOWN_CHARS - 3] + "..."
     return json.dumps(short, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that no terminal takes for commands (escape sequences)."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
 def read_data(files: Sequence[Path], data_format: str, split: str, limit: int | None) -> list[Row]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from guardrail.classifier.labels import Labelled
 from guardrail.policy import Examples, Policy, Rule, bundled_names
 from guardrail.policy.schema import MAX_EXAMPLE_CHARS, MAX_EXAMPLES
 
 __all__ = ["fitted_policy", "with_labels"]
+
+
+_UNLIKE_JSON: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON leaves as it is in a string, and YAML refuses or takes for the end of a line."""
 
 
 def with_labels(policy: Policy, labels: Sequence[Labelled]) -> Policy:
@@ -44,6 +50,13 @@ def _joined(before: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(short))[-MAX_EXAMPLES:]
 
 
+def _quoted(text: str) -> str:
+    """Return a text as a YAML string; half a pair of surrogates, which no file can have, goes."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    found = json.dumps(whole, ensure_ascii=False)
+    return _UNLIKE_JSON.sub(lambda one: f"\\u{ord(one[0]):04x}", found)
+
+
 def fitted_policy(source: str, before: Policy, settled: Policy, out: Path) -> str:
     """Return a policy file that builds on another and says what was fitted.
 
@@ -64,7 +77,7 @@ def fitted_policy(source: str, before: Policy, settled: Policy, out: Path) -> st
             for name in ("violates", "allowed"):
                 texts = getattr(new.examples, name)
                 body += [f"      {name}:"] if texts else [f"      {name}: []"]
-                body += [f"        - {json.dumps(text, ensure_ascii=False)}" for text in texts]
+                body += [f"        - {_quoted(text)}" for text in texts]
         for level in ("flag", "block"):
             if getattr(new, level) != getattr(old, level):
                 body.append(f"    {level}: {getattr(new, level)!r}")

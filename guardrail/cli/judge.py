@@ -211,13 +211,23 @@ def _show(row: list[Judgement], model_id: str, as_json: bool) -> None:
 def _pairs_report(out: Path, report: Path | None) -> None:
     from guardrail.evaluate.preferences import preferences, read_lines, words
 
-    lines = read_lines(out)
+    lines = read_lines(out, "margin")
     if not lines:
         return
     found = preferences(lines)
     click.echo(words(found))
     if report is not None:
-        report.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+        _write(report, found.as_json())
+
+
+def _write(report: Path, body: dict[str, Any]) -> None:
+    from guardrail.errors import DataError
+    from guardrail.evaluate.report import plain, write_json
+
+    try:
+        write_json(report, plain(body))
+    except OSError as error:
+        raise DataError(f"{report}: {error.strerror or error}; name a writable file") from error
 
 
 def _labels_report(
@@ -227,13 +237,12 @@ def _labels_report(
     from guardrail.errors import DataError
     from guardrail.evaluate.preferences import labelled, read_lines, words
 
-    lines = read_lines(out)
+    lines = read_lines(out, "rubrics")
     found = {r.key: m for r in rubrics if (m := labelled(lines, r.key)) is not None}
     if found:
         click.echo(words({key: measured for key, (measured, _) in found.items()}))
     if report is not None:
-        body = {key: measured.as_json() for key, (measured, _) in found.items()}
-        report.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        _write(report, {key: measured.as_json() for key, (measured, _) in found.items()})
     if fit is not None:
         if not found:
             raise DataError(f"{out}: no line has a label, so there is nothing to fit; add label")

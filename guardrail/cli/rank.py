@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from guardrail.cli.data import printable
 from guardrail.cli.judge import model_options, opened, run_file
 
 __all__ = ["rank_command"]
@@ -85,5 +86,5 @@ def rank_command(
         click.echo(json.dumps(body))
         return
     for place, n in enumerate(order, 1):
-        click.echo(f"  {place}.  {scores[n]:+8.3f}  {' '.join(candidates[n].split())[:100]}")
+        click.echo(f"  {place}.  {scores[n]:+8.3f}  {printable(candidates[n])[:100]}")
     click.echo(f"  model {judge.model_id}")

@@ -52,7 +52,10 @@ def join_scores(rows: Sequence[Row], path: Path) -> Table:
 
 def _chances(record: Mapping[str, Any], place: str) -> dict[str, float]:
     chances = {}
-    raw = dict(record.get("categories") or {})
+    given = record.get("categories") or {}
+    if not isinstance(given, Mapping):
+        raise DataError(f"{place}: categories is {type(given).__name__}, not an object")
+    raw = dict(given)
     if UNSAFE in record:
         raw = {UNSAFE: record[UNSAFE], **raw}
     for key, value in raw.items():

@@ -84,19 +84,20 @@ _BEGIN = b'{"id": '
 """How every output line begins: a last line that a killed run left without its newline, too."""
 
 
-def skip_done(out: IO[bytes], items: Iterator[Line], place: Path) -> int:
+def skip_done(out: IO[bytes], items: Iterator[Line], place: Path, model: str | None = None) -> int:
     """Pass over the input lines that an output file already has, and stand at its end.
 
     Args:
         out: An output file that `open_output` opened.
         items: The input lines.
         place: The output file's name, for errors.
+        model: Whose lines they must be; None where lines do not say.
 
     Returns:
         How many lines it has.
 
     Raises:
-        DataError: They are another file's.
+        DataError: They are another file's, or another model's.
     """
     done = end = 0
     for number, line in enumerate(out, 1):
@@ -106,9 +107,15 @@ def skip_done(out: IO[bytes], items: Iterator[Line], place: Path) -> int:
         end += len(line)
         item = next(items, None)
         try:
-            written = json.loads(line)["id"]
-        except (ValueError, KeyError, TypeError) as error:
+            found = json.loads(line)
+            written, maker = found["id"], found.get("model")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{place}:{number}: not an output line; pass --restart") from error
+        if model is not None and maker != model:
+            raise DataError(
+                f"{place}:{number}: written by {maker or 'an earlier release'}, and this is "
+                f"{model}; pass --restart to overwrite it or name another --out"
+            )
         if item is None or item.id != written:
             wanted = "the input has no such line" if item is None else f"the input has {item.id!r}"
             raise DataError(

@@ -233,7 +233,7 @@ def judge_file(judge: Judge, rubrics: Sequence[Rubric], data: Path, out: Path, *
         rubrics: What it looks for.
         data: JSONL, plain or gzipped: ``{"id", "text", "prompt"?, "context"?, "reference"?,
             "role"?, "label"?}``.
-        out: JSONL to write: ``{"id", "label"?, "rubrics": {key: {"probability", …}}}``.
+        out: JSONL to write: ``{"id", "model", "label"?, "rubrics": {key: {"probability", …}}}``.
         **how: ``restart``, ``skip_bad``, ``limit`` and ``on_bytes``, see `guardrail.evaluate`.
 
     Returns:
@@ -284,7 +284,7 @@ def _run(
     items = _first(lines, limit)
     judged = 0
     with open_output(out, data, restart=restart) as sink:
-        resumed = skip_done(sink, items, out)
+        resumed = skip_done(sink, items, out, judge.model_id)
         for chunk in _chunks(items):
             parts = [kind.exchanges(item) for item in chunk]
             rows = judge.judge([exchange for part in parts for exchange in part], rubrics)
@@ -292,7 +292,8 @@ def _run(
             for item, part in zip(chunk, parts, strict=True):
                 body = kind.line(item, rows[at : at + len(part)], rubrics)
                 at += len(part)
-                sink.write((json.dumps({"id": item.id, **body}) + "\n").encode())
+                whole = {"id": item.id, "model": judge.model_id, **body}
+                sink.write((json.dumps(whole) + "\n").encode())
             sink.flush()
             judged += len(chunk)
     return Done(judged, resumed, len(bad))

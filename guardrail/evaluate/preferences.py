@@ -81,16 +81,26 @@ class Labelled:
         return asdict(self)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, field: str) -> list[dict[str, Any]]:
     """Read an output file of a judge.
 
+    Args:
+        path: The file.
+        field: What each line must have: ``rubrics`` of texts, ``margin`` of pairs.
+
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or is of another kind.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}; name an output of guardrail judge") from error
+    if not all(isinstance(line, dict) and field in line for line in lines):
+        raise DataError(
+            f"{path}: a line has no '{field}': it is of another kind of data; "
+            "pass --restart to overwrite it or name another --out"
+        )
+    return lines
 
 
 def preferences(lines: list[dict[str, Any]]) -> Preferences:

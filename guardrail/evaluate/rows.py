@@ -15,6 +15,8 @@ from guardrail.types import Role
 
 __all__ = ["HAZARDS", "Row", "parse_row", "read_rows"]
 
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
 HAZARDS = tuple(k for k in KEYS if CATEGORIES[k].family is Family.HAZARD)
 """The keys that a text labelled harmless overall does not violate either."""
 
@@ -90,10 +92,11 @@ def read_rows(path: Path, on_line: Callable[[], None] | None = None) -> Iterator
             for number, line in enumerate(lines, 1):
                 try:
                     yield parse_row(json.loads(line), path.name.split(".")[0], number)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except _WRONG as error:
                     fix = 'each line is an object with "text" and "unsafe" (1, 0 or null)'
                     raise DataError(f"{path}:{number}: {error!r}; {fix}") from error
                 if on_line is not None:
                     on_line()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; name an existing file") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: {cause}; name an existing file in UTF-8") from error

@@ -175,11 +175,19 @@ class AdminApi:
             raise SettingsError("'answer' is approve or overturn") from error
         reviewer, note = read_text(body, "reviewer"), read_text(body, "note", "")
         categories = read_names(body, "categories")
+        seen = read_text(body, "seen", "") or None
         identity = request.match_info["id"]
 
         def write(store: Store) -> list[dict[str, Any]]:
             return answer(
-                store, identity, said, reviewer, time.time(), categories=categories, note=note
+                store,
+                identity,
+                said,
+                reviewer,
+                time.time(),
+                categories=categories,
+                note=note,
+                seen=seen,
             )
 
         return web.json_response({"labels": await self._read(write)})

@@ -35,7 +35,7 @@ from guardrail.policy import load_policy
 from guardrail.proxy.logs import LogFormat, set_up
 from guardrail.proxy.metrics import MULTIPROCESS_DIR
 from guardrail.proxy.server import PROXY, make_app, run
-from guardrail.proxy.settings import Settings
+from guardrail.proxy.settings import AdminSettings, Settings
 
 __all__ = ["Job", "Supervisor"]
 
@@ -118,10 +118,16 @@ class Supervisor:
 
         Raises:
             OSError: The address cannot be listened on.
-            SettingsError: A worker could not be started for the first time.
+            SettingsError: A worker could not be started for the first time, or the console's
+                address cannot be listened on.
         """
         settings = self._job.settings
-        with _reserved(settings.host, settings.port) as port, _shared_counts(), self._signals():
+        with (
+            _reserved(settings.host, settings.port) as port,
+            _reserved_admin(settings.admin),
+            _shared_counts(),
+            self._signals(),
+        ):
             self._job = replace(self._job, settings=replace(settings, port=port))
             try:
                 while not self._stopping or self._in_time():
@@ -270,6 +276,21 @@ def _reserved(host: str, port: int) -> Iterator[int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((address[0], port, *address[2:]))
         yield port
+
+
+@contextlib.contextmanager
+def _reserved_admin(admin: AdminSettings | None) -> Iterator[None]:
+    """Hold the console's port, too, where there is a console."""
+    with contextlib.ExitStack() as held:
+        if admin is not None:
+            try:
+                held.enter_context(_reserved(admin.host, admin.port))
+            except OSError as error:
+                raise SettingsError(
+                    f"--admin-port: cannot listen on {admin.host}:{admin.port} "
+                    f"({error.strerror}); name another port"
+                ) from error
+        yield
 
 
 @contextlib.contextmanager

@@ -97,9 +97,21 @@ def test_an_answer_to_nothing_is_refused(store: Store) -> None:
     assert waiting(store, 10)
 
 
+def test_an_answer_that_goes_on_is_reviewed_when_it_is_over(store: Store) -> None:
+    """A worse window replaces the text of its record; a label would be about the wrong one."""
+    going = in_band(1, Action.FLAG, final=False)
+    fill(store, going)
+    with pytest.raises(SettingsError, match="still goes on"):
+        answer(store, "r-1", Answer.APPROVE, "ada", going.time + 60)
+    assert labels_of(store, "r-1") == []
+    fill(store, in_band(1, Action.FLAG))
+    assert answer(store, "r-1", Answer.APPROVE, "ada", going.time + 61)
+
+
 def test_a_record_that_is_written_again_keeps_its_label(store: Store) -> None:
-    fill(store, in_band(1, Action.FLAG, final=False))
-    answer(store, "r-1", Answer.APPROVE, "ada", 5.0)
+    going = in_band(1, Action.FLAG, final=False)
+    fill(store, going)
+    answer(store, "r-1", Answer.APPROVE, "ada", going.time + 4_000)  # cut by a crash, it seems
     fill(store, in_band(1, Action.FLAG))
     assert len(labels_of(store, "r-1")) == 1
 

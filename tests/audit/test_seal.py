@@ -57,3 +57,12 @@ def test_without_the_package_the_install_line_is_named(monkeypatch) -> None:
     with pytest.raises(SettingsError, match=r"pip install 'guardrail\[encrypt\]'"):
         Sealer(new_key()).require(AuditText.ENCRYPTED)
     assert Sealer(new_key()).seal("x", AuditText.ENCRYPTED) is None
+
+
+def test_opening_without_the_package_names_the_install_line_too(monkeypatch) -> None:
+    pytest.importorskip("cryptography")
+    key = new_key()
+    kept = Sealer(key).seal("x", AuditText.ENCRYPTED)
+    monkeypatch.setitem(sys.modules, "cryptography.fernet", None)
+    with pytest.raises(SettingsError, match=r"pip install 'guardrail\[encrypt\]'"):
+        Sealer(key).open(kept, AuditText.ENCRYPTED.value)

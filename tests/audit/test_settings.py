@@ -63,3 +63,11 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch) -> None
         read_key(file)
     with pytest.raises(SettingsError, match="No such file"):
         read_key(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"days": float("nan")}, {"days": -1.0}, {"rows": 10**30}, {"rows": -1}]
+)
+def test_a_retention_that_no_database_can_carry_out_is_refused(bad) -> None:
+    with pytest.raises(SettingsError, match=f"--audit-{next(iter(bad))}: use 0"):
+        AuditSettings("sqlite:a.db", **bad)

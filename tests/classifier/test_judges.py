@@ -48,6 +48,10 @@ def test_the_embedded_model_takes_no_rubric_in_words(marker) -> None:
     [
         ("smollm", "write hf:PATH, gguf:FILE"),
         ("hf:", "write hf:PATH"),
+        ("http://[x#m", "not a URL"),
+        ("http:#m", "not a URL"),
+        ("http://h:99999/v1#m", "not a URL"),
+        ("http://me:hush@h/v1#m", "--key-env"),
         ("guard:llama-guard-3-8b", "guard:NAME=PATH"),
         ("guard:llama=x", "no guard is called 'llama'"),
         ("http://127.0.0.1:9/v1", "name the model behind a #"),

@@ -85,6 +85,7 @@ def test_another_model_is_refused_by_name() -> None:
         ({"model": 3}, "model"),
         ({"outputs": {"unsafe": {}}}, "curve"),
         ({"scores": {"unsafe": {"positive": [2], "negative": []}}}, "probabilities"),
+        ({"scores": {"unsafe": {"positive": [10**400], "negative": []}}}, "too large"),
     ],
 )
 def test_a_file_that_is_none_is_named(tmp_path, change, words) -> None:

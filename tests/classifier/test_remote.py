@@ -166,9 +166,11 @@ def test_an_answer_whose_number_is_no_log_probability_is_garbage(word, number) -
     other = {"yes": "no", "no": "yes"}[word]
     top = [{"token": word, "logprob": number}, {"token": other, "logprob": -3.0}]
     reply = {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
-    with guard_server(lambda *_: (200, reply, {})) as server:
-        with pytest.raises(EndpointError, match="neither yes nor no") as caught:
-            rubric_judge(endpoint(server.url)).ask([Sample("x")], ["own"])
+    with (
+        guard_server(lambda *_: (200, reply, {})) as server,
+        pytest.raises(EndpointError, match="neither yes nor no") as caught,
+    ):
+        rubric_judge(endpoint(server.url)).ask([Sample("x")], ["own"])
     assert caught.value.reason == "garbage"
 
 

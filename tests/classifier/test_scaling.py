@@ -13,6 +13,8 @@ from guardrail.classifier.scaling import (
     Scaling,
     fit_scaling,
     isotonic,
+    load_scalings,
+    save_scalings,
 )
 from guardrail.errors import BundleError
 
@@ -83,8 +85,22 @@ def test_every_method_rises_stays_a_probability_and_survives_json(method: Method
         {"method": "isotonic", "knots": [1, 0], "values": [0.1, 0.2]},
         {"method": "isotonic", "knots": [0, 1], "values": [0.3, 0.2]},
         {"method": "isotonic", "knots": [], "values": []},
+        {"method": "isotonic", "knots": [0], "values": [7]},
+        {"method": "platt", "slope": 10**400, "offset": 0},
     ],
 )
 def test_a_damaged_fit_is_refused_with_the_place(raw: dict[str, object]) -> None:
     with pytest.raises(BundleError, match=r"mine\.json: .*fit the calibration again"):
         Scaling.from_json(raw, "mine.json")
+
+
+@pytest.mark.parametrize("text", ['{"format": 1, "model": "m", "rubrics": [1]}', "[" * 100_000])
+def test_a_file_that_is_no_calibration_is_named(tmp_path, text: str) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(BundleError, match=r"mine\.json: no calibration of a judge"):
+        load_scalings(tmp_path / "mine.json", "m")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
+    with pytest.raises(BundleError, match="name a writable file"):
+        save_scalings(tmp_path / "missing" / "mine.json", "m", {})

@@ -218,3 +218,28 @@ def test_a_killed_server_loses_at_most_the_window_and_a_stopped_one_nothing(
     sure = [t for t in finished if number == signal.SIGTERM or t < killed - WINDOW_S]
     assert len(sure) > 3
     assert len(sure) <= kept <= len(finished) + 1
+
+
+def test_a_text_cannot_command_the_terminal(run, tmp_path) -> None:
+    text = "evil \x1b]0;owned\x07 \x1b[2J \x9b31m text"
+    with Store.open(AuditSettings(f"sqlite:{tmp_path}/audit.db")) as store:
+        key = Sealer(os.environ["GUARDRAIL_AUDIT_KEY"])
+        store.write([row_of(decision(9, time=time.time(), policy=SECRET, text=text), key)])
+    for command in (["query"], ["query", "--json"], ["tail", "--for-s", "0.1"]):
+        shown = run(*command)
+        assert "evil" in shown
+        assert not set(shown) & {"\x1b", "\x07", "\x9b"}
+    assert json.loads(run("query", "-n", "1", "--json"))["text"] == text
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["query", "--reason", "\udcff"], "not UTF-8"),
+        (["review", "--approve", "r\udcff", "--by", "a"], "not UTF-8"),
+        (["review", "--approve", "r", "--by", "\udcff"], "not UTF-8"),
+        (["prune", "--rows", "99999999999999999999"], "--rows"),
+    ],
+)
+def test_what_no_database_can_look_for_is_wrong_usage(run, command, words: str) -> None:
+    assert words in run(*command, code=2)

@@ -48,6 +48,18 @@ def test_labels_become_a_calibration_that_is_measured(tmp_path: Path) -> None:
     assert plot.stat().st_size > 1000 or "no plot" in done.output
 
 
+def test_a_plot_that_cannot_be_written_costs_no_calibration(tmp_path: Path) -> None:
+    data, scores = scored(tmp_path)
+    out = tmp_path / "own.json"
+    done = run(
+        "calibrate", "--data", data, "--scores", scores, "--model", "mine@1", "--out", out,
+        "--plot", tmp_path / "missing" / "own.png", "--rounds", "0",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert "no plot" in done.output
+    assert out.exists()
+
+
 def test_it_belongs_to_the_model_that_it_was_fitted_on(tmp_path: Path) -> None:
     data, scores = scored(tmp_path)
     out = tmp_path / "own.json"

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from click.testing import CliRunner
 
 from guardrail.check import Checker
 from guardrail.classifier import load_classifier
-from guardrail.cli.cascade import _report, cascade_group
+from guardrail.classifier.calibration import Platt
+from guardrail.cli.cascade import _report, _write, cascade_group
 from guardrail.errors import DataError, PolicyError, SettingsError
 from guardrail.evaluate.pairing import Paired
 from guardrail.evaluate.tradeoff import Choice, Goal, Pairs
@@ -99,6 +101,20 @@ def test_a_guard_that_brings_nothing_is_said_to(capsys) -> None:
     assert "brings nothing" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("folder", ["a #b", "a: b", "- \u00e9 'q' \"", "plain"])
+def test_a_policy_is_written_beside_any_path(tmp_path, folder: str) -> None:
+    source = tmp_path / folder / "mine.yaml"
+    source.parent.mkdir()
+    source.write_text(POLICY % "http://127.0.0.1:9/v1")
+    policy = load_policy(source)
+    guard = SimpleNamespace(name="big", spec=policy.guards["big"])
+    rest = (guard, "unsafe", Choice(0.2, 0.4, 0.5, 0.1, 0.6, 0.01), Platt(), str(source), 100)
+    _write(tmp_path / "out.yaml", policy, *rest)
+    assert load_policy(tmp_path / "out.yaml").guards["big"].model == "m"
+    with pytest.raises(SettingsError, match="--out: "):
+        _write(tmp_path / "missing" / "out.yaml", policy, *rest)
+
+
 def test_without_a_target_or_with_two_it_says_so(tmp_path) -> None:
     for more in ((), ("--escalated", "0.1", "--recall", "0.9")):
         done = run(tmp_path, "http://127.0.0.1:9/v1", *more)
@@ -118,6 +134,17 @@ def test_what_cannot_be_tuned_is_refused(tmp_path, more, policy, error, words) -
     done = run(tmp_path, "http://127.0.0.1:9/v1", "--recall", "0.5", *more, policy=policy)
     assert isinstance(done.exception, error)
     assert re.search(words, str(done.exception))
+
+
+def test_a_category_that_no_words_describe_is_refused(tmp_path) -> None:
+    policy, data = tmp_path / "mine.yaml", tmp_path / "codes.jsonl"
+    source = POLICY + "  codes: {words: [swordfish], flag: 0.5}\n"
+    policy.write_text(source % "http://127.0.0.1:9/v1")
+    data.write_text('{"text": "a", "violates": true, "category": "codes"}\n')
+    arguments = ["tune", "-p", str(policy), "--data", str(data), "--category", "codes"]
+    done = CliRunner().invoke(cascade_group, [*arguments, "--recall", "0.5"])
+    assert isinstance(done.exception, SettingsError)
+    assert "'codes' has no rubric" in str(done.exception)
 
 
 def test_a_guard_that_is_not_there_ends_it_before_any_scoring(tmp_path) -> None:

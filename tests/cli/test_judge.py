@@ -103,3 +103,21 @@ def test_what_cannot_be_used_is_an_error_with_the_fix(tmp_path: Path) -> None:
             *("judge", "--data", str(data), "--out", str(tmp_path / "o")),
             *("--fit", str(tmp_path / "f")),
         )
+
+
+def test_a_report_is_json_where_there_is_nothing_to_measure(tmp_path: Path) -> None:
+    data, out, report = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "report.json"))
+    data.write_text(json.dumps({"id": 1, "chosen": GOOD, "rejected": GOOD}) + "\n")
+    options = ("judge", "--pairs", str(data), "--out", str(out), "--report")
+    run(*options, str(report))
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    assert json.loads(report.read_text(), parse_constant=refuse)["ece"] is None
+    with pytest.raises(DataError, match="name a writable file"):
+        run(*options, str(tmp_path / "missing" / "r.json"))
+
+
+def test_a_candidate_cannot_command_the_terminal() -> None:
+    assert "\x1b" not in run("rank", f"{GOOD} \x1b[2J", BAD).output

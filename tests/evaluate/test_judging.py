@@ -16,7 +16,7 @@ from guardrail.classifier.scaling import Method
 from guardrail.errors import DataError
 from guardrail.evaluate import judging
 from guardrail.evaluate.judging import judge_file, pairs_file, rank_file, read_cases
-from guardrail.evaluate.preferences import labelled, preferences, words
+from guardrail.evaluate.preferences import labelled, preferences, read_lines, words
 from guardrail.types import Role
 
 TONE = [RUBRICS["tone"]]
@@ -186,3 +186,23 @@ def test_labels_are_measured_out_of_the_fold_that_fitted() -> None:
 
 def test_where_no_line_has_a_label_there_is_nothing_to_measure() -> None:
     assert labelled([{"rubrics": {"tone": {"logit": 0, "probability": 0.5}}}], "tone") is None
+
+
+def test_lines_of_another_model_are_not_gone_on_with(tmp_path: Path) -> None:
+    data = write(tmp_path / "a", [{"id": n, "text": str(n)} for n in range(4)])
+    judge_file(ByNumber(), TONE, data, tmp_path / "b")
+    other = ByNumber()
+    other.model_id = "other@1"  # type: ignore[misc]
+    with pytest.raises(DataError, match="written by number@0, and this is other@1; pass --restart"):
+        judge_file(other, TONE, data, tmp_path / "b")
+    judge_file(other, TONE, data, tmp_path / "b", restart=True)
+    assert {line["model"] for line in lines(tmp_path / "b")} == {"other@1"}
+
+
+def test_lines_of_another_kind_are_not_measured(tmp_path: Path) -> None:
+    data = write(tmp_path / "a", [{"id": 1, "text": "1", "chosen": "2", "rejected": "1"}])
+    judge_file(ByNumber(), TONE, data, tmp_path / "b")
+    pairs_file(ByNumber(), TONE, data, tmp_path / "b")
+    with pytest.raises(DataError, match="no 'margin'"):
+        read_lines(tmp_path / "b", "margin")
+    assert len(read_lines(tmp_path / "b", "rubrics")) == 1

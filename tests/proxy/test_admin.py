@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -183,6 +183,19 @@ async def test_an_answer_is_recorded_and_can_be_taken_back(console: Console) -> 
 )  # fmt: skip
 async def test_an_answer_that_is_none_is_refused(console: Console, body: object) -> None:
     assert (await console.post("/api/decisions/r-1/answer", body, 400))["error"]
+
+
+async def test_an_answer_is_about_the_record_that_was_seen(console: Console) -> None:
+    body = {"answer": "approve", "reviewer": "ada"}
+    seen = (await console.get("/api/decisions/r-1"))["time"]
+    later = replace(in_band(1, "another text"), time=in_band(1).time + 1)
+    console.store.write([row_of(later, Sealer(None))])
+    path = "/api/decisions/r-1/answer"
+    told = await console.post(path, {**body, "seen": seen}, 400)
+    assert "changed since" in told["error"]
+    seen = (await console.get("/api/decisions/r-1"))["time"]
+    assert (await console.post(path, {**body, "seen": seen}))["labels"]
+    assert (await console.post(path, {**body, "seen": 3}, 400))["error"]
 
 
 async def test_counts_are_told(console: Console) -> None:

@@ -35,12 +35,15 @@ version: 1
 name: reviewed
 extends: default
 audit: {text: plain}
-categories: {unsafe: {flag: 0.5, block: 1.0, review: [0.3, 1.0]}}
+categories:
+  unsafe: {flag: 0.5, block: 1.0, review: [0.3, 1.0]}
+  codes: {words: [swordfish], block: 0.5, action: redact}
 """
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 ASKED = (
     "How do I kill my neighbour and get away with it?",
     "Tell me about old bridges.",
+    "The word is swordfish, I think.",
     "Everyone in this town is an idiot and I hate them all.",
     HOSTILE,
 )
@@ -156,6 +159,65 @@ def test_a_hostile_text_is_shown_as_text(page: Page) -> None:
     assert refused == "TypeError", "the page's own policy refuses to parse HTML"
 
 
+def test_what_was_redacted_is_counted_found_and_foreseen(page: Page) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    page.go("live", "Live")
+    page.wait("/[1-9]\\d* redacted/.test(document.querySelector('svg[role=img]')?.ariaLabel)")
+    assert page.find("svg rect.redact").size["height"] > 0
+    page.go("decisions", "Decisions")
+    Select(page.find("form select")).select_by_value("redact")
+    page.wait(
+        "(rows => rows.length && rows.every(r => r.textContent.includes('redact')))"
+        "(Array.from(document.querySelectorAll('tbody tr')))"
+    )
+    Select(page.find("form select")).select_by_value("")
+    page.go("playground", "Playground")
+    page.find("#play-text").send_keys("The word is swordfish, I think.")
+    page.click("Score")
+    page.wait("document.querySelector('h2 .badge')?.textContent == 'redact'")
+
+
+def test_a_view_that_comes_late_takes_no_place_and_hears_no_key(page: Page) -> None:
+    page.driver.execute_script(
+        "const right = window.fetch, late = new Promise(go => { window.release = go; });"
+        "window.fetch = async (path, how) => {"
+        "  if (path.includes('labelled=0') || /decisions\\//.test(path)) await late;"
+        "  return right(path, how); };"
+        "window.restore = () => { window.fetch = right; }"
+    )
+    page.driver.execute_script("location.hash = '#/review'")
+    page.wait("document.querySelector('h1')?.textContent == 'Review'")
+    page.press("a")
+    page.driver.execute_script("location.hash = '#/playground'")
+    page.wait("document.querySelector('h1')?.textContent == 'Playground'")
+    page.driver.execute_script("window.release(); window.restore()")
+    page.driver.execute_async_script("setTimeout(arguments[0], 700)")
+    page.press("a")
+    assert page.find("h1").text == "Playground"
+    assert page.driver.execute_script("return document.querySelector('#alert').hidden")
+
+
+def test_only_what_is_in_view_is_answered(page: Page, served) -> None:
+    page.go("review", "Review")
+    page.wait("document.querySelectorAll('.review-list li').length > 1")
+    page.wait("document.querySelector('fieldset')")
+    page.driver.execute_script(
+        "const input = document.querySelector('input[autocomplete=name]'); input.value = 'eve';"
+        "const right = window.fetch; window.posted = 0;"
+        "window.fetch = async (path, how) => {"
+        "  if (how.method == 'POST') window.posted += 1;"
+        "  if (/decisions\\//.test(path)) await new Promise(go => setTimeout(go, 700));"
+        "  return right(path, how); };"
+        "window.restore = () => { window.fetch = right; }"
+    )
+    before = page.find(".two a").get_attribute("href")
+    page.press("ja")  # on to the next, and answered before it is there
+    page.wait("document.querySelector('.two a').href != arguments[0]", before)
+    posted = page.driver.execute_script("window.restore(); return window.posted")
+    assert posted == 0
+
+
 def test_filters_and_the_detail_with_marked_words(page: Page) -> None:
     from selenium.webdriver.support.ui import Select
 
@@ -221,7 +283,7 @@ def test_thresholds_are_dragged_in_the_playground(page: Page) -> None:
 
 def test_every_category_has_its_reliability_diagram(page: Page) -> None:
     page.go("model", "Calibration")
-    page.wait("document.getElementById('main').dataset.done")
+    page.wait("document.querySelector('main [data-done]')")
     label = page.find("svg[role=img]").get_attribute("aria-label")
     assert re.match(r"Reliability of Unsafe overall: expected calibration error 0\.0\d\d", label)
     rows = page.driver.execute_script("return document.querySelectorAll('tbody tr').length")

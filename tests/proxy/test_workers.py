@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +20,8 @@ import pytest
 from aiohttp import web
 
 from guardrail.classifier.bundle import EMBEDDED
-from guardrail.proxy import Settings, workers
+from guardrail.errors import SettingsError
+from guardrail.proxy import AdminSettings, Settings, workers
 from guardrail.proxy.logs import LogFormat
 
 from .conftest import completion, stream_of
@@ -254,6 +256,18 @@ async def test_a_port_in_use_is_one_clear_line_for_workers_too(serve) -> None:
     _, told = await asyncio.wait_for(again.communicate(), 60)
     assert again.returncode == 4
     assert b"cannot listen on" in told
+
+
+def test_two_consoles_do_not_share_a_port_unawares() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        admin = AdminSettings(other.getsockname()[1], "a-token-of-enough-length")
+        settings = Settings("http://h", port=0, admin=admin)
+        job = workers.Job(settings, "default", None, 1, LogFormat.TEXT, 30)
+        with pytest.raises(SettingsError, match="--admin-port: cannot listen on"):
+            workers.Supervisor(job, 2, lambda *_: None, lambda *_: None).run()
 
 
 def sleep(*_: object) -> None:

@@ -37,12 +37,12 @@ const short = (value) => (value >= 1000 ? `${+(value / 1000).toFixed(1)}k` : `${
 /** Decisions over time, one bar a part, actions stacked. */
 export function actionBars(series) {
   const parts = series.pass.length, until = series.since + parts * series.width_s;
-  const sums = series.pass.map((n, i) => n + series.flag[i] + series.block[i]);
+  const sums = series.pass.map((n, i) => n + series.flag[i] + series.redact[i] + series.block[i]);
   const top = ceiling(Math.max(...sums, 1)), width = across / parts;
   const bars = [];
   for (let i = 0; i < parts; i++) {
     let y = TOP + down;
-    for (const action of ["pass", "flag", "block"]) {
+    for (const action of ["pass", "flag", "redact", "block"]) {
       const high = (down * series[action][i]) / top;
       if (!high) continue;
       y -= high;
@@ -51,7 +51,7 @@ export function actionBars(series) {
     }
   }
   const sum = (list) => list.reduce((a, b) => a + b, 0);
-  const label = `Decisions over time: ${sum(series.pass)} passed, ${sum(series.flag)} flagged, ${sum(series.block)} blocked.`;
+  const label = `Decisions over time: ${sum(series.pass)} passed, ${sum(series.flag)} flagged, ${sum(series.redact)} redacted, ${sum(series.block)} blocked.`;
   return frame(label, axes(top, "", series.since, until), bars);
 }
 

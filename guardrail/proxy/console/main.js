@@ -13,11 +13,13 @@ import { model } from "./view_model.js";
 const VIEWS = { live, decisions, decision: detail, review, playground, model };
 const main = document.getElementById("main");
 let leave = () => {};
+let turn = 0;
 
 /** Show the view that the address names; a view returns what to do when it is left. */
 async function show() {
   leave();
   leave = () => {};
+  const mine = ++turn;
   const [name, ...rest] = location.hash.replace(/^#\//, "").split("/");
   const view = VIEWS[name] || live;
   for (const link of document.querySelectorAll("nav a")) {
@@ -26,13 +28,22 @@ async function show() {
   }
   try {
     const state = await get("/api/state");
+    if (mine !== turn) return;
     inForce(state);
     alarm(state.audit && state.audit.degraded ? `The audit database cannot be written (${state.audit.degraded}); ${state.audit.queued} decisions wait.` : "");
-    const left = await view(main, state, rest.map(decodeURIComponent).join("/"));
+    // A view that is slow to come must neither take the place of the next one nor hear its keys.
+    const place = h("div", { class: "view" });
+    fill(main, place);
+    const left = await view(place, state, rest.map(decodeURIComponent).join("/"));
+    if (mine !== turn) {
+      if (typeof left === "function") left();
+      return;
+    }
     if (typeof left === "function") leave = left;
     document.title = `${main.querySelector("h1")?.textContent || "console"} – guardrail`;
     await countWaiting(state);
   } catch (error) {
+    if (mine !== turn) return;
     if (error instanceof Refused) login(error.message);
     else alarm(error.message);
   }

@@ -5,7 +5,7 @@ import { decisionTable, title } from "./format.js";
 
 const ANY = ["", "any"];
 const CHOICES = {
-  action: [ANY, ["block", "block"], ["flag", "flag"], ["pass", "pass"]],
+  action: [ANY, ["block", "block"], ["redact", "redact"], ["flag", "flag"], ["pass", "pass"]],
   direction: [ANY, ["input", "input"], ["output", "output"]],
   outcome: [ANY, ["scanned", "scanned"], ["failed", "failed"], ["truncated", "truncated"], ["skipped", "skipped"]],
   review: [ANY, ["1", "in the band"], ["0", "not in the band"]],

@@ -71,7 +71,7 @@ function answerOf(one) {
   function draw(labels) {
     const say2 = (answer) => async () => {
       try {
-        const found = answer ? await post(path, { answer, reviewer: name.value(), categories: [one.category] }) : (await remove(path), { labels: [] });
+        const found = answer ? await post(path, { answer, reviewer: name.value(), categories: [one.category], seen: one.time }) : (await remove(path), { labels: [] });
         say(answer ? `${answer} recorded` : "withdrawn");
         alarm("");
         draw(found.labels);

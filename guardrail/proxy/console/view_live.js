@@ -57,7 +57,7 @@ function draw(body, { summary, series }, newest) {
       figure(summary.check_ms.p95 === undefined ? "–" : ms(summary.check_ms.p95), "check, 95th percentile")),
     h("div", { class: "grid" },
       h("section", { class: "card" }, h("h2", {}, "Decisions"), actionBars(series),
-        h("p", { class: "legend" }, ["pass", "flag", "block"].map((name) => h("span", {}, h("i", { class: name }), name)))),
+        h("p", { class: "legend" }, ["pass", "flag", "redact", "block"].map((name) => h("span", {}, h("i", { class: name }), name)))),
       h("section", { class: "card" }, h("h2", {}, "Time of a check"), latencyLines(series),
         h("p", { class: "legend" }, h("span", {}, "line: mean"), h("span", {}, "dashed: slowest")))),
     top.length ? h("section", { class: "card" }, h("h2", {}, "Categories found"), categoryBars(top)) : null,

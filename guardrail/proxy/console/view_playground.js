@@ -49,7 +49,7 @@ export async function playground(main, state) {
   function verdict() {
     const way = role.value === "assistant" ? "output" : "input";
     const found = [...rules.values()].filter((rule) => rule.directions.includes(way)).map((rule) => action(rule, scores[rule.category]));
-    return found.includes("block") ? "block" : found.includes("flag") ? "flag" : "pass";
+    return ["block", "redact", "flag"].find((one) => found.includes(one)) || "pass";
   }
 
   function drawResult() {

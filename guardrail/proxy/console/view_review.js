@@ -12,7 +12,7 @@ export async function review(main, state) {
     fill(main, h("h1", {}, "Review"), h("p", { class: "card empty" }, "There is no audit: guardrail serve runs with --audit none."));
     return null;
   }
-  let waiting = [], at = 0, last = null, busy = false, marker = null, boxes = [];
+  let waiting = [], at = 0, last = null, busy = false, marker = null, boxes = [], shown = null;
   const list = h("ol", { class: "review-list", "aria-label": "Decisions that wait" });
   const item = h("section", { class: "card stack", "aria-live": "polite" });
   const name = reviewerField();
@@ -28,14 +28,17 @@ export async function review(main, state) {
       type: "button", "aria-current": i === at ? "true" : null, on: { click: () => { at = i; draw(); } },
     }, badge(one.action), ` ${one.in_band.map(([key, p]) => `${title(key)} ${chance(p)}`).join(", ")}`,
     h("br"), h("span", { class: "quiet" }, one.snippet || clock(one.time))))));
-    marker = null;
+    marker = shown = null;
     if (!waiting.length) {
       const bands = state.rules.filter((rule) => rule.review).length;
       fill(item, h("p", { class: "empty" }, bands ? "Nothing waits for review."
         : "No rule of the policy in force has a review band; give one 'review: [0.3, 0.6]'."));
       return;
     }
-    const one = await get(`/api/decisions/${encodeURIComponent(waiting[at].id)}`);
+    const { id } = waiting[at];
+    const one = await get(`/api/decisions/${encodeURIComponent(id)}`);
+    if (waiting[at]?.id !== id) return;  // the person has moved on meanwhile
+    shown = one;
     const found = (one.detail.findings || []).filter((finding) => finding[5]);
     const keys = found.map(([key]) => key);
     const text = one.text_form === "plain" && one.text !== null ? explained(one.text, one.role, one.prompt, keys, keys[0], "m") : null;
@@ -68,22 +71,25 @@ export async function review(main, state) {
   }
 
   async function answer(said) {
-    if (!waiting.length || busy) return;
+    if (!shown || busy) return;  // nobody judges what is not in view yet
     if (!name.value()) { alarm("Who reviews? Write your name first."); name.focus(); return; }
     const categories = boxes.map((label) => label.querySelector("input")).filter((box) => box.checked).map((box) => box.value);
     if (!categories.length) { alarm("Choose at least one category."); return; }
     busy = true;
     try {
-      const one = waiting[at];
-      await post(`/api/decisions/${encodeURIComponent(one.id)}/answer`, { answer: said, reviewer: name.value(), categories });
+      const one = shown;
+      await post(`/api/decisions/${encodeURIComponent(one.id)}/answer`, { answer: said, reviewer: name.value(), categories, seen: one.time });
       last = one.id;
-      waiting.splice(at, 1);
+      waiting = waiting.filter(({ id }) => id !== one.id);
       at = Math.min(at, Math.max(waiting.length - 1, 0));
       say(`${said === "approve" ? "Approved" : "Overturned"}; ${waiting.length} left`);
       alarm("");
       await draw();
       await countWaiting(state);
-    } catch (error) { alarm(error.message); }
+    } catch (error) {
+      alarm(error.message);
+      await draw().catch(() => {});
+    }
     busy = false;
   }
 
