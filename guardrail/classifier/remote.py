@@ -197,7 +197,11 @@ class LlamaGuardJudge:
         if found is None:
             raise _garbage(self._endpoint, "neither safe nor unsafe has a number at the start")
         chance = 1.0 / (1.0 + math.exp(min(found[1] - found[0], 60.0)))
-        listed = {c.key for code in _CODE.findall(_content(choice)) if (c := by_id(code))}
+        said = _content(choice)
+        listed = {c.key for code in _CODE.findall(said) if (c := by_id(code))}
+        of_hazards = any(key != UNSAFE for key in categories)
+        if of_hazards and chance >= 0.5 and not listed and not said.lstrip().startswith("safe"):
+            raise _garbage(self._endpoint, "it says unsafe and names no hazard, such as S1")
         values = {
             key: chance if key == UNSAFE or key in listed else chance * NEGLIGIBLE
             for key in categories

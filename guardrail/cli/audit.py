@@ -85,7 +85,10 @@ def _filters(command: F) -> F:
 
 
 @contextmanager
-def _open(audit: str | None, key_file: str | None) -> Iterator[tuple[Store, Sealer]]:
+def _open(
+    audit: str | None, key_file: str | None, out: Path | None = None
+) -> Iterator[tuple[Store, Sealer]]:
+    """Open the audit to read; ``out`` is what will be written, which must not be the audit."""
     from guardrail.audit import Store
     from guardrail.audit.backend import backend_for
     from guardrail.audit.seal import Sealer
@@ -99,6 +102,13 @@ def _open(audit: str | None, key_file: str | None) -> Iterator[tuple[Store, Seal
             f"--audit: there is no {settings.sqlite_path}; name the file that `guardrail serve` "
             "printed as its audit"
         )
+    if (
+        out is not None
+        and settings.sqlite_path
+        and out.exists()
+        and out.samefile(settings.sqlite_path)
+    ):
+        raise SettingsError(f"--out: {out} is the audit itself; name another file")
     backend = backend_for(settings)
     try:
         with Store(backend) as store:
@@ -223,7 +233,7 @@ def export_command(
 
     chosen = form or ("parquet" if out.suffix == ".parquet" else "jsonl")
     write = write_parquet if chosen == "parquet" else write_jsonl
-    with _open(audit, audit_key_file) as (store, sealer):
+    with _open(audit, audit_key_file, out) as (store, sealer):
         count = write(store.every(_query(filters)), out, sealer)
     click.echo(f"{count:,} decisions in {out}")
 
@@ -289,7 +299,7 @@ def labels_command(audit: str | None, audit_key_file: str | None, out: Path, for
     from guardrail.audit.review import policy_rows, training_rows
 
     rows = training_rows if form == "train" else policy_rows
-    with _open(audit, audit_key_file) as (store, sealer):
+    with _open(audit, audit_key_file, out) as (store, sealer):
         count = write_lines(rows(store, sealer), out)
         missing = _unreadable(store, sealer)
     click.echo(f"{count:,} rows in {out}")

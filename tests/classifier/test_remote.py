@@ -119,6 +119,21 @@ def test_a_guard_with_its_own_template_gives_its_codes(first: str) -> None:
         assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("content", ["unsafe", "unsafe\nS99", None])
+def test_a_harm_of_no_hazard_is_garbage_for_a_hazard(content) -> None:
+    top = [{"token": "unsafe", "logprob": -0.01}, {"token": "safe", "logprob": -5.0}]
+    reply = {
+        "choices": [
+            {"message": {"content": content}, "logprobs": {"content": [{"top_logprobs": top}]}}
+        ]
+    }
+    with guard_server(lambda *_: (200, reply, {})) as server:
+        judge = LlamaGuardJudge(endpoint(server.url), "lg")
+        assert judge.ask([Sample("x")], [UNSAFE])[0].categories[UNSAFE] > 0.9
+        with pytest.raises(EndpointError, match="names no hazard"):
+            judge.ask([Sample("x")], ["hate"])
+
+
 PLAIN = {"message": {"content": "No"}}
 
 

@@ -132,6 +132,13 @@ def test_export_writes_every_decision_to_jsonl(run, tmp_path) -> None:
     assert [row["text"] for row in rows] == [f"text {n}" for n in range(4, -1, -1)]
 
 
+def test_the_audit_is_not_written_over(run, tmp_path) -> None:
+    for command in ("export", "labels"):
+        with pytest.raises(AssertionError, match="is the audit itself"):
+            run(command, "-o", str(tmp_path / "audit.db"))
+    assert run("query")
+
+
 def test_export_writes_parquet_that_others_read(run, tmp_path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     out = tmp_path / "out.parquet"
