@@ -65,12 +65,20 @@ def parse_row(raw: Mapping[str, Any], source: str, number: int, split: str = "tr
         text=raw["text"],
         prompt=prompt,
         unsafe=None if unsafe is None else int(unsafe),
-        categories=tuple(raw.get("categories") or ()),
-        known=tuple(raw.get("categories_known") or ()),
-        weak=tuple(raw.get("weak_categories") or ()),
+        categories=_names(raw, "categories"),
+        known=_names(raw, "categories_known"),
+        weak=_names(raw, "weak_categories"),
         split=str(raw.get("split") or split),
         lang=str(raw.get("lang") or "en"),
     )
+
+
+def _names(raw: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    """Return a list of names; a single name in its place would be taken for its letters."""
+    found = raw.get(field) or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{field} must be a list of names")
+    return tuple(found)
 
 
 def read_rows(path: Path, on_line: Callable[[], None] | None = None) -> Iterator[Row]:
