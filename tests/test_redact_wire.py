@@ -17,6 +17,7 @@ from guardrail.redact import (
 from guardrail.types import ChannelKind, Direction, Frame
 from guardrail.wire import WIRES
 from guardrail.wire.rewrite import edit_body, edit_event
+from guardrail.wire.sse import write_event
 from tests.proxy.dialects import STREAMS, WHOLES
 from tests.proxy.test_matrix import body_for
 from tests.test_redact import (
@@ -318,3 +319,17 @@ def test_a_key_or_label_that_repeats_a_text_keeps_nothing_of_it() -> None:
         on_the_wire([chunk({"annotations": [{MAIL: MAIL}]})])
     with pytest.raises(Unredactable):  # a plain name: what the API means by it is not known
         on_the_wire([chunk({"annotations": [{"provider": "4" + 15 * "1", "t": "4" + 15 * "1"}]})])
+
+
+def test_thoughts_in_place_of_a_seal_are_redacted_wherever_they_are_repeated() -> None:
+    """LiteLLM writes the thoughts of other providers there, in plain JSON."""
+    said = json.dumps([{"type": "thinking", "thinking": f"mail {MAIL}"}])
+    item = {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": said}
+    kinds = ("response.output_item.added", "response.output_item.done")
+    data = b"".join(write_event({"type": kind, "output_index": 0, "item": item}) for kind in kinds)
+    wire = WIRES["openai.responses"]
+    stream = wire.open_stream(wire.read_request(b'{"model":"m","input":"hi","stream":true}'))
+    redactor = StreamRedactor(Redactor(POLICY, Direction.OUTPUT), edit_event)
+    out = [*redactor.feed(stream.feed(data)), *redactor.flush()]
+    assert len(out) == 2
+    assert MAIL.encode() not in b"".join(frame.raw for frame in out)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from aiohttp import web
 
@@ -29,6 +30,10 @@ from guardrail.wire.rewrite import edit_body, edit_event
 log = logging.getLogger("guardrail.proxy")
 
 __all__ = ["Answer", "Relayed", "StreamSink", "WholeSink"]
+
+_BODILESS: Final = frozenset({"HEAD", "OPTIONS"})
+_EMPTY: Final = frozenset({204, 205, 304})
+"""Methods and statuses whose answers have no body (RFC 9110), or need none."""
 
 
 class FirstText:
@@ -236,7 +241,8 @@ class Answer:
             sink = StreamSink(client, stream, headers, upstream.status, self.notices, first)
         else:
             body = await _read_whole(upstream, self.settings.max_response_bytes)
-            source = self._frame(body, fine=upstream.ok)
+            bare = client.method in _BODILESS or upstream.status in _EMPTY
+            source = self._frame(body, fine=upstream.ok, bare=bare)
             sink = WholeSink(self.wire, self.request, body, headers, upstream.status, self.notices)
         guard = StreamGuard(stream_settings(self.policy))
         redactor = self._redactor(whole=isinstance(sink, WholeSink), fine=upstream.ok)
@@ -295,8 +301,12 @@ class Answer:
         if not stream.complete():
             raise UpstreamError("broken", 502, "The model API broke off its answer.")
 
-    async def _frame(self, body: bytes, *, fine: bool) -> AsyncGenerator[Sequence[Frame], None]:
-        """Yield a whole answer, or an error, as one frame."""
+    async def _frame(
+        self, body: bytes, *, fine: bool, bare: bool
+    ) -> AsyncGenerator[Sequence[Frame], None]:
+        """Yield a whole answer, or an error, as one frame; none where there is no body to be."""
+        if bare and not body:
+            return
         try:
             frame = self.wire.read_response(body) if fine else read_error(body)
         except WireError as error:

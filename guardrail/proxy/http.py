@@ -140,6 +140,11 @@ def gone(client: web.Request) -> web.Response:
 async def begun(client: web.Request, answer: web.StreamResponse) -> None:
     """Take note that the head of an answer goes out; a signal handler."""
     client[BEGUN] = answer
+    if client.content.exception() is not None:
+        # Such a body has no end: to wait for it would be a fault, and nothing may follow it.
+        client.content.feed_eof()
+        answer.headers["Connection"] = "close"
+        answer.force_close()
 
 
 @web.middleware

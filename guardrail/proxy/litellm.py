@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from guardrail.check import Checker, Watch
+from guardrail.audit import Trail
+from guardrail.check import Checker
 from guardrail.decide import worst
 from guardrail.policy import Policy
-from guardrail.redact import LARGE_BYTES, Redactor
+from guardrail.redact import LARGE_BYTES, Redactor, unredactable
 from guardrail.types import Direction, Role, Segment
 from guardrail.wire import JSON, Reply
 from guardrail.wire.json import clean
@@ -17,7 +18,7 @@ __all__ = ["answer_litellm"]
 
 
 async def answer_litellm(
-    checker: Checker, policy: Policy, body: bytes, watch: Watch | None = None
+    checker: Checker, policy: Policy, body: bytes, watch: Trail | None = None
 ) -> Reply:
     """Answer one question of a LiteLLM proxy.
 
@@ -25,7 +26,7 @@ async def answer_litellm(
         checker: Judges.
         policy: The policy in force.
         body: The request body.
-        watch: Told of every decision.
+        watch: Records every decision.
 
     Returns:
         Whether the texts may pass, and as what; a failed check follows the policy's failure mode.
@@ -52,6 +53,8 @@ async def answer_litellm(
     else:
         made, held = await asyncio.to_thread(_redacted, question, redactor)
     if held:  # a tool call, or a text that only the messages have: the API cannot replace it
+        if watch is not None:
+            watch.refused(unredactable(policy, question.direction))
         return Reply(200, write_litellm(policy.message_for(held)), JSON)
     return Reply(200, write_litellm(None, made if made != question.texts else None), JSON)
 

@@ -39,9 +39,11 @@ async def moderate(
         WireError: The body is not a moderation request.
     """
     request = read_moderation(body)
+    # A policy that looks at answers alone has scores for them alone.
+    way = Direction.INPUT if policy.applies(Direction.INPUT) else Direction.OUTPUT
     verdicts = await asyncio.gather(
         *(
-            checker.check(policy, Direction.INPUT, Segment(one.text, Role.TEXT), watch=watch)
+            checker.check(policy, way, Segment(one.text, Role.TEXT), watch=watch)
             for one in request.inputs
         )
     )

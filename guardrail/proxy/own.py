@@ -9,7 +9,7 @@ from typing import Protocol
 from aiohttp import web
 
 from guardrail.audit import AuditLog, Origin, Trail
-from guardrail.check import Checker, Watch
+from guardrail.check import Checker
 from guardrail.errors import WireError
 from guardrail.policy import Policy
 from guardrail.proxy.admission import Admission, Overload
@@ -27,7 +27,7 @@ from guardrail.wire.routes import Route
 __all__ = ["Own"]
 
 
-_Watch = Watch | None
+_Watch = Trail | None
 
 
 class _Proxy(Protocol):

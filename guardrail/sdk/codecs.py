@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from guardrail.errors import WireError
 from guardrail.sdk.adapters import EMPTY_REQUEST, as_plain, dialect_of, dump_plain
 from guardrail.types import Channel, Edits, Frame, Span
-from guardrail.wire import Notice, WireStream
+from guardrail.wire import Notice, Wire, WireStream
 from guardrail.wire.rewrite import edit_event
 from guardrail.wire.sse import SseDecoder
 from guardrail.wire.stream import DONE
@@ -233,6 +234,8 @@ class AnyCodec:
 def _pick(item: object) -> Codec[Any]:
     if isinstance(item, str):
         return TextCodec[str](_same, _same)
+    if isinstance(item, bytes) and (found := _dialect_of_events(item)) is not None:
+        return ByteCodec(found.open_stream(EMPTY_REQUEST))
     plain = as_plain(item)
     wire = dialect_of(plain) if isinstance(plain, dict) else None
     if wire is None:
@@ -241,6 +244,15 @@ def _pick(item: object) -> Codec[Any]:
             "text of an item"
         )
     return EventCodec(wire.open_stream(EMPTY_REQUEST))
+
+
+def _dialect_of_events(data: bytes) -> Wire | None:
+    """Return the dialect of an event stream by its first event; LiteLLM hands out Anthropic's."""
+    try:
+        first = next(iter(_payloads(data)), {})
+    except (ValueError, WireError):
+        return None
+    return dialect_of(first)
 
 
 def _same(text: str) -> str:

@@ -6,7 +6,7 @@ Knows the dialects and the HTTP library's response classes, which it is handed; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -18,7 +18,7 @@ from guardrail.sdk.codecs import ByteCodec, Codec
 from guardrail.sdk.redaction import redact_frame
 from guardrail.sdk.scope import Options
 from guardrail.types import Action, Direction, Frame, Verdict
-from guardrail.wire import Notice, Reply, Wire, WireRequest
+from guardrail.wire import Notice, Reply, Wire, WireRequest, read_error
 from guardrail.wire.rewrite import redact_request
 from guardrail.wire.routes import Route, route_of
 
@@ -88,9 +88,10 @@ class Exchange:
         return route_of(request.method, path, body=body)
 
     def is_guarded(self, response: Any) -> bool:
-        """Return whether an answer carries text of the model."""
-        applies = self.guardrail.policy.applies(Direction.OUTPUT)
-        return applies and 200 <= response.status_code < 300
+        """Return whether an answer may carry text of the model; errors quote it at times."""
+        status = response.status_code
+        bare = status in (204, 205) or 300 <= status < 400
+        return self.guardrail.policy.applies(Direction.OUTPUT) and not bare
 
     def note(self, verdict: Verdict) -> None:
         """Tell the callback about a verdict that flags."""
@@ -148,10 +149,15 @@ class Exchange:
             extensions=response.extensions,
         )
 
-    def frame(self, call: Call, body: bytes) -> Frame:
+    @staticmethod
+    def reader(call: Call, response: Any) -> Callable[[bytes], Frame]:
+        """Return what reads the body of an answer, or of an error."""
+        return call.wire.read_response if response.is_success else read_error
+
+    def frame(self, read: Callable[[bytes], Frame], body: bytes) -> Frame:
         """Read a whole answer; one that cannot be read is opaque."""
         try:
-            return call.wire.read_response(body)
+            return read(body)
         except WireError:
             return Frame(body, opaque=True)
 
@@ -176,13 +182,15 @@ class Exchange:
         )
         return clean, verdict
 
-    def clean_answer(self, call: Call, frame: Frame, verdict: Verdict) -> tuple[bytes, Verdict]:
+    def clean_answer(
+        self, read: Callable[[bytes], Frame], frame: Frame, verdict: Verdict
+    ) -> tuple[bytes, Verdict]:
         """Return a whole answer as it may be handed out, and the verdict."""
         policy = self.guardrail.policy
         if verdict.blocked:
             return frame.raw, verdict
         try:
-            return redact_frame(policy, frame, call.wire.read_response).raw, verdict
+            return redact_frame(policy, frame, read).raw, verdict
         except Unredactable:
             return frame.raw, self.guardrail.unredactable(Direction.OUTPUT)
 

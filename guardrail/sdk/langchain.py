@@ -3,22 +3,26 @@
     model = guarded(ChatOpenAI(...), policy="default")
     agent = create_agent(ChatOpenAI(...), middleware=[GuardrailMiddleware()])
 
-Needs the extra ``langchain``.
+Needs the extra ``langchain``. What callbacks, ``astream_events`` and an agent's
+``stream_mode="messages"`` tell of a model comes from the model itself, before any verdict: show
+users what the runnable, or the state of the agent, holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from guardrail.errors import GuardrailBlocked
 from guardrail.policy import Policy
-from guardrail.sdk.adapters import read_content
+from guardrail.sdk.adapters import as_plain, read_content
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.redaction import refuse_redaction
 from guardrail.sdk.scope import Options, Scope
 from guardrail.types import Verdict
+from guardrail.wire.json import dump
+from guardrail.wire.parts import spoken
 
 try:
     from langchain.agents.middleware import AgentMiddleware, hook_config
@@ -43,26 +47,32 @@ def _text(item: Any) -> str:
     if not isinstance(item, BaseMessage):
         raise TypeError(f"cannot judge a {type(item).__name__}: guard the model, not the parser")
     parts = [item.content] if isinstance(item.content, str) else [_block(b) for b in item.content]
-    reasoning = item.additional_kwargs.get("reasoning_content")
-    if isinstance(reasoning, str):
-        parts.append(reasoning)
-    return "".join([*parts, *_arguments(item)])
+    beside = {key: value for key, value in item.additional_kwargs.items() if key in _BESIDE}
+    return "".join([*parts, *spoken(as_plain(beside))[0], *_arguments(item)])
+
+
+_BESIDE: Final = ("reasoning_content", "reasoning", "refusal", "audio", "function_call")
+"""Where LangChain keeps what a model said beside the content of its message."""
 
 
 def _arguments(item: BaseMessage) -> list[str]:
     """Return the arguments of tool calls, those that are no valid JSON included."""
     calls = getattr(item, "tool_call_chunks", None) or getattr(item, "tool_calls", None) or ()
-    found = [str(call.get("args") or "") for call in calls]
+    found = [_written(call.get("args")) for call in calls]
     invalid = getattr(item, "invalid_tool_calls", None) or ()
-    broken = [str(call.get("args") or "") for call in invalid]
+    broken = [_written(call.get("args")) for call in invalid]
     return found + [text for text in broken if text not in found]  # a chunk has them twice
 
 
+def _written(arguments: object) -> str:
+    if isinstance(arguments, str):
+        return arguments
+    return dump(as_plain(arguments)).decode() if arguments else ""
+
+
 def _block(block: str | dict[Any, Any]) -> str:
-    if isinstance(block, str):
-        return block
-    fields = ("text", "reasoning", "thinking", "refusal", "input")
-    return "".join(str(block[field]) for field in fields if block.get(field))
+    """Return the text of a block, whatever provider it is of; media in a coded form are none."""
+    return block if isinstance(block, str) else "".join(spoken(as_plain(block))[0])
 
 
 class GuardedRunnable(Runnable[In, Out]):

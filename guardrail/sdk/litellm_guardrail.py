@@ -41,9 +41,9 @@ __all__ = ["LiteLLMGuardrail"]
 _FIELDS: Final = {
     "openai.chat": ("messages", "tools", "functions", "response_format", "prediction"),
     "openai.completions": ("prompt", "suffix"),
-    "openai.responses": ("input", "instructions", "tools", "prompt"),
+    "openai.responses": ("input", "instructions", "tools", "prompt", "text"),
     "openai.embeddings": ("input",),
-    "anthropic.messages": ("messages", "system", "tools"),
+    "anthropic.messages": ("messages", "system", "tools", "output_config"),
 }
 """Fields of a request that carry text; LiteLLM adds many of its own beside them."""
 

@@ -8,12 +8,13 @@
 
 Needs the extra ``agents``. A block trips the SDK's own wire: the run ends with
 ``InputGuardrailTripwireTriggered`` or ``OutputGuardrailTripwireTriggered``, and the verdict is
-in its ``guardrail_result.output.output_info``.
+in its ``guardrail_result.output.output_info``. The SDK judges the input of the first agent and the
+final output alone: tool results are not judged, and ``run_streamed`` hands out events before the
+verdict. Guard the client of the model (`guard_client`) where they matter.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from guardrail.sdk.adapters import as_plain
 from guardrail.sdk.api import Guardrail
 from guardrail.sdk.redaction import refuse_redaction
 from guardrail.types import Action, Direction, Verdict
+from guardrail.wire.json import dump
 
 try:
     from agents import (
@@ -80,7 +82,7 @@ def output_guardrail(
     async def check(
         _context: RunContextWrapper[Any], _agent: Agent[Any], output: Any
     ) -> GuardrailFunctionOutput:
-        text = output if isinstance(output, str) else json.dumps(as_plain(output))
+        text = output if isinstance(output, str) else dump(as_plain(output)).decode()
         return _result(await guardrail.acheck(text, direction=Direction.OUTPUT), on_flag)
 
     return OutputGuardrail(check, name="guardrail-output")

@@ -88,12 +88,13 @@ class _SyncTransport:
             stream = _classes(exchange.http)[0](guarded, response)
             return exchange.rebuilt(response, stream=stream)
         body = _read(response)
-        frame = exchange.frame(call, body)
+        read = exchange.reader(call, response)
+        frame = exchange.frame(read, body)
         segments = answer_segments(frame, call.request.prompt)
         guardrail = exchange.guardrail
         verdict = guardrail.check_segments(segments, Direction.OUTPUT, opaque=frame.opaque)
         exchange.note(verdict)
-        body, verdict = exchange.clean_answer(call, frame, verdict)
+        body, verdict = exchange.clean_answer(read, frame, verdict)
         if verdict.blocked:
             return exchange.refusal(call, verdict, body, request)
         return exchange.rebuilt(response, content=body)
@@ -156,12 +157,13 @@ class _AsyncTransport:
             stream = _classes(exchange.http)[1](guarded, response)
             return exchange.rebuilt(response, stream=stream)
         body = await _aread(response)
-        frame = exchange.frame(call, body)
+        read = exchange.reader(call, response)
+        frame = exchange.frame(read, body)
         segments = answer_segments(frame, call.request.prompt)
         guardrail = exchange.guardrail
         verdict = await guardrail.acheck_segments(segments, Direction.OUTPUT, opaque=frame.opaque)
         exchange.note(verdict)
-        clean = functools.partial(exchange.clean_answer, call, frame, verdict)
+        clean = functools.partial(exchange.clean_answer, read, frame, verdict)
         body, verdict = await _aside(len(body), clean)
         if verdict.blocked:
             return exchange.refusal(call, verdict, body, request)

@@ -11,10 +11,19 @@ from typing import Any
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Frame, Role
 from guardrail.wire.anthropic_stream import MESSAGE, AnthropicStream, read_block, stop_details
-from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
-from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import dump, optional, parse_object, strict_keys, strings
+from guardrail.wire.base import SIDE, Notice, RefusalStyle, Reply, WireRequest
+from guardrail.wire.channels import OTHER, Reading, whole_frame
+from guardrail.wire.json import (
+    dump,
+    is_coded,
+    is_plain,
+    optional,
+    parse_object,
+    strict_keys,
+    strings,
+)
 from guardrail.wire.openai_common import json_reply, kept, model_of, stream_reply
+from guardrail.wire.parts import spoken
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["AnthropicMessages"]
@@ -64,6 +73,7 @@ class AnthropicMessages:
         payload = parse_object(body, what="answer", unique=False)
         reading = Reading()
         reading.check(payload, MESSAGE)
+        reading.side(0, ChannelKind.TEXT, payload.get("error"), OTHER)
         content = payload.get("content")
         blocks = content if isinstance(content, list) else []
         reading.opaque = reading.opaque or not isinstance(content, list | None)
@@ -175,6 +185,18 @@ def _block(
     else:
         own = role if kind == "document" else Role.TOOL
         _nested(block, path, own, turn, place, out)
+        return
+    said = "input" if kind in _CALLS else kind
+    for text in _beside({k: v for k, v in block.items() if k != said or kind in _MEDIA}):
+        out.add(text, role, turn=turn, sub=SIDE)
+
+
+def _beside(rest: dict[str, Any]) -> list[str]:
+    """Return the sentences beside what a block is for: some server may print them.
+
+    Names and ids that are plain words are settings, and so are media in a coded form.
+    """
+    return [text for text in spoken(rest)[0] if not is_plain(text)]
 
 
 def _nested(value: object, path: str, role: Role, turn: int, place: int, out: SegmentList) -> None:
@@ -191,12 +213,13 @@ def _nested(value: object, path: str, role: Role, turn: int, place: int, out: Se
             kind = str(item.get("type"))
             if kind in _MEDIA:
                 out.skip(where, kind)
+                texts += _beside(item)
             else:  # the data of a text source is text; elsewhere it is not
                 labels = _LABELS if kind != "text" else _LABELS[:-1]
                 fields = [
                     (f"{where}.{k}", list(strings(v)) if k in labels else v)
                     for k, v in item.items()
-                    if not (k in labels and isinstance(v, str))
+                    if not (k in labels and isinstance(v, str) and is_coded(v))
                 ]
                 todo += reversed(fields)
     what = ChannelKind.TOOL_RESULT if role is Role.TOOL else ChannelKind.TEXT

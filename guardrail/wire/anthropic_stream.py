@@ -7,7 +7,7 @@ from typing import Any
 
 from guardrail.types import Channel, ChannelKind
 from guardrail.wire.base import Notice, WireRequest
-from guardrail.wire.channels import MAX_CHANNELS, Reading
+from guardrail.wire.channels import MAX_CHANNELS, OTHER, Reading
 from guardrail.wire.json import strings
 from guardrail.wire.openai_common import model_of
 from guardrail.wire.sse import write_event
@@ -104,6 +104,8 @@ class AnthropicStream(SseStream):
             reading.check(object_at(data, "delta"), MESSAGE - {"content"})
         else:
             reading.keepalive = kind == "ping"
+            if kind == "error":
+                reading.side(0, ChannelKind.TEXT, data.get("error"), OTHER)
             reading.check(data, ("type", "error", "request_id") if kind == "error" else ("type",))
         if kind == "message_stop":
             self.finish()

@@ -15,7 +15,13 @@ from guardrail.types import Channel, ChannelKind, Frame, Span
 from guardrail.wire.base import SIDE
 from guardrail.wire.json import carries_text, clean, dump, is_plain, parse_object, strings
 
-__all__ = ["MAX_CHANNELS", "Channels", "Reading", "read_error", "whole_frame"]
+__all__ = ["MAX_CHANNELS", "OTHER", "PROVIDER", "Channels", "Reading", "read_error", "whole_frame"]
+
+OTHER = SIDE + 3
+"""`Channel.sub` of errors, in which some servers quote the model, and of `PROVIDER`."""
+
+PROVIDER = "provider_specific_fields"
+"""Where LiteLLM keeps what OpenAI's dialects have no field for: citations, signed thoughts."""
 
 MAX_CHANNELS = 512
 """Bound on the channels of one answer; 128 choices is the most that an API offers."""
@@ -24,8 +30,8 @@ _RESUMED = 1 << 24  # added to `sub` each time that a channel resumes after its 
 _TAIL_CHARS = 200  # what a resumed channel repeats: more than the longest planted phrase tested
 
 _LABELS = frozenset(
-    {"type", "id", "format", "signature", "status", "encrypted_content", "encrypted_index",
-     "file_id", "item_id"}
+    {"type", "id", "format", "signature", "thought_signature", "status", "encrypted_content",
+     "encrypted_index", "file_id", "item_id"}
 )  # fmt: skip
 
 

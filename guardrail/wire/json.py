@@ -20,6 +20,7 @@ __all__ = [
     "carries_text",
     "clean",
     "dump",
+    "is_coded",
     "is_plain",
     "optional",
     "parse_object",
@@ -163,6 +164,18 @@ def is_plain(name: str) -> bool:
     return len(name) <= 128 and name.isascii() and not _NOT_NAME.intersection(name)
 
 
+def is_coded(value: str) -> bool:
+    """Return whether a text is ASCII without blanks, as URLs, ids, seals and base64 are.
+
+    JSON is none of these: LiteLLM writes the thoughts of some providers where seals stand.
+    """
+    return value.isascii() and value[:1] not in _JSON and not _BLANKS.intersection(value)
+
+
+_BLANKS = frozenset(" \t\v\f")
+_JSON = ("{", "[")
+
+
 _NOT_NAME = frozenset(chr(c) for c in range(128)) - frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/-"
 )
@@ -173,7 +186,8 @@ def strings(value: object, skip: Collection[str] = ()) -> Iterator[str]:
 
     Args:
         value: Any decoded JSON; `parse_object` has bounded its depth.
-        skip: Keys whose values are left out where they are strings.
+        skip: Keys whose values are left out where they are strings; but for those that are
+            sentences, which are no labels.
     """
     if isinstance(value, str):
         if value:
@@ -185,7 +199,7 @@ def strings(value: object, skip: Collection[str] = ()) -> Iterator[str]:
         for key, child in value.items():
             if not is_plain(key):
                 yield clean(key)
-            if not (key in skip and isinstance(child, str)):
+            if not (key in skip and isinstance(child, str) and is_coded(child)):
                 yield from strings(child, skip)
 
 

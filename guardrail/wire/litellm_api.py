@@ -7,11 +7,12 @@ relay: functions that read the question and write the answer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guardrail.errors import WireError
-from guardrail.types import Channel, ChannelKind, Direction, Role, Segment
+from guardrail.types import Channel, Direction, Role, Segment
+from guardrail.wire.base import WireRequest
 from guardrail.wire.json import clean, dump, optional, parse_object
 from guardrail.wire.openai_chat import OpenAIChat
 
@@ -65,20 +66,27 @@ def read_litellm(body: bytes) -> LiteLLMQuestion:
     if len(texts) > MAX_TEXTS or not all(isinstance(text, str) for text in texts):
         raise WireError(f"texts must be a list of at most {MAX_TEXTS} strings", param="texts")
     structured, prompt = _structured(payload)
+    calls = _calls(payload)
     if direction is Direction.OUTPUT:
         answers = tuple(
             Segment(clean(text), Role.ASSISTANT, Channel(place), prompt)
             for place, text in enumerate(texts)
             if text
         )
-        return LiteLLMQuestion(direction, answers + _calls(payload, prompt), tuple(texts))
+        made = tuple(replace(call, prompt=prompt) for call in calls)
+        return LiteLLMQuestion(direction, answers + made, tuple(texts))
     extra = tuple(Segment(text, Role.USER) for text in _unseen(texts, structured))
+    known = {segment.text for segment in structured}
+    extra += tuple(call for call in calls if call.text not in known)
     return LiteLLMQuestion(direction, structured + extra, tuple(texts))
 
 
 def _unseen(texts: Sequence[str], segments: Sequence[Segment]) -> Iterator[str]:
-    """Yield the texts that no segment contains, or of which the bound lets nobody tell."""
-    seen = dict.fromkeys(segment.text for segment in segments)
+    """Yield the texts that no message contains, or of which the bound lets nobody tell.
+
+    What a tool's definition says may be out of the policy's scope: no text passes for it.
+    """
+    seen = dict.fromkeys(segment.text for segment in segments if segment.turn >= 0)
     whole = "\ud800".join(seen)  # no clean text has half a pair, so none spans two
     left = MAX_SEARCHED_CHARS
     for text in map(clean, filter(None, texts)):
@@ -90,27 +98,26 @@ def _unseen(texts: Sequence[str], segments: Sequence[Segment]) -> Iterator[str]:
 
 
 def _structured(payload: Mapping[str, Any]) -> tuple[tuple[Segment, ...], str | None]:
-    """Read the messages; where they are not OpenAI's, the texts alone must do."""
-    messages = payload.get("structured_messages")
-    if not isinstance(messages, list) or not messages:
-        return (), None
-    fields = {"messages": messages, "tools": payload.get("tools") or None}
-    try:
-        request = OpenAIChat().read_request(dump(fields))
-    except WireError:
-        return (), None
-    return request.segments, request.prompt
+    """Read messages and tools; where messages are not OpenAI's, the texts alone must do."""
+    messages, tools = payload.get("structured_messages"), payload.get("tools") or None
+    if isinstance(messages, list) and messages:
+        try:
+            request = _chat(messages, tools)
+        except WireError:
+            pass
+        else:
+            return request.segments, request.prompt
+    return _chat([{"role": "user"}], tools).segments, None
 
 
-def _calls(payload: Mapping[str, Any], prompt: str | None) -> tuple[Segment, ...]:
-    found = []
-    for place, call in enumerate(optional(payload, "tool_calls", list) or []):
-        function = call.get("function") if isinstance(call, dict) else None
-        arguments = function.get("arguments") if isinstance(function, dict) else None
-        if isinstance(arguments, str) and arguments:
-            channel = Channel(0, ChannelKind.TOOL_ARGUMENTS, place)
-            found.append(Segment(clean(arguments), Role.ASSISTANT, channel, prompt))
-    return tuple(found)
+def _calls(payload: Mapping[str, Any]) -> tuple[Segment, ...]:
+    """Read calls of tools: in questions about requests messages may be without them, or absent."""
+    calls = optional(payload, "tool_calls", list)
+    return _chat([{"role": "assistant", "tool_calls": calls}]).segments if calls else ()
+
+
+def _chat(messages: list[Any], tools: object = None) -> WireRequest:
+    return OpenAIChat().read_request(dump({"messages": messages, "tools": tools}))
 
 
 def write_litellm(blocked_reason: str | None, texts: Sequence[str] | None = None) -> bytes:

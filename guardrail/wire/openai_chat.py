@@ -11,12 +11,12 @@ from typing import Any
 
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Role
-from guardrail.wire.base import Notice, WireRequest
+from guardrail.wire.base import SIDE, Notice, WireRequest
 from guardrail.wire.channels import Reading
-from guardrail.wire.json import optional, strict_keys
+from guardrail.wire.json import is_plain, optional, strict_keys
 from guardrail.wire.openai_chat_stream import ChatStream
 from guardrail.wire.openai_choices import OpenAIChoices
-from guardrail.wire.parts import read_parts
+from guardrail.wire.parts import read_parts, spoken
 from guardrail.wire.segments import SegmentList, read_body, request_of
 
 __all__ = ["OpenAIChat"]
@@ -100,6 +100,8 @@ def _message(message: dict[str, Any], path: str, out: SegmentList) -> None:
     _calls(message, path, role, turn, out)
     if message.get("audio"):
         out.skip(f"{path}.audio", "audio")
+        for text in spoken(message["audio"])[0]:
+            out.add("" if is_plain(text) else text, role, turn=turn, sub=SIDE)
     name = optional(message, "name", str, path)
     out.unknown({"name": name}, (), role, turn=turn)
     out.unknown(message, _MESSAGE, role, turn=turn)  # an id is plain; a sentence is no id

@@ -8,7 +8,7 @@ from typing import Any
 
 from guardrail.types import Channel, ChannelKind
 from guardrail.wire.base import SIDE, Notice, WireRequest
-from guardrail.wire.channels import Reading
+from guardrail.wire.channels import OTHER, PROVIDER, Reading
 from guardrail.wire.json import strings
 from guardrail.wire.openai_common import (
     ENVELOPE,
@@ -23,19 +23,30 @@ from guardrail.wire.openai_common import (
 from guardrail.wire.sse import write_event
 from guardrail.wire.stream import DONE, SseStream, object_at
 
-__all__ = ["ChatStream", "SentChoice", "choices_of"]
+__all__ = ["ChatStream", "SentChoice", "choices_of", "read_envelope"]
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _SIDE_REASONING = ("reasoning_details", "thinking_blocks")
 _MESSAGE = frozenset(
     {"role", "content", "refusal", "tool_calls", "function_call", "audio", "annotations",
-     *_REASONING, *_SIDE_REASONING}
+     PROVIDER, *_REASONING, *_SIDE_REASONING}
 )  # fmt: skip
-_CHUNK = HARMLESS | {"choices"}
+_CHUNK = HARMLESS | {"choices", PROVIDER}
 _CHOICE = frozenset(
     {"index", "delta", "message", "finish_reason", "native_finish_reason", "stop_reason",
-     "logprobs", "content_filter_results", "content_filter_offsets", "token_ids"}
+     "logprobs", "content_filter_results", "content_filter_offsets", "token_ids", PROVIDER}
 )  # fmt: skip
+
+
+def read_envelope(payload: Mapping[str, Any], reading: Reading) -> None:
+    """Add what an answer or chunk says beside its choices.
+
+    Args:
+        payload: The answer or chunk.
+        reading: Takes the texts.
+    """
+    for field in ("error", PROVIDER):
+        reading.side(0, ChannelKind.TEXT, payload.get(field), OTHER)
 
 
 def choices_of(payload: Mapping[str, Any], reading: Reading) -> list[tuple[int, dict[str, Any]]]:
@@ -78,6 +89,7 @@ def _read_choices(payload: Mapping[str, Any], reading: Reading) -> list[int]:
                 _message(index, message, reading)
             else:
                 reading.opaque = reading.opaque or message is not None
+        reading.side(index, ChannelKind.TEXT, choice.get(PROVIDER), OTHER)
         read_logprobs(index, choice.get("logprobs"), reading)
         if choice.get("finish_reason"):
             finished.append(index)
@@ -98,6 +110,7 @@ def _message(index: int, message: dict[str, Any], reading: Reading) -> None:
     _content(index, message.get("content"), reading)
     reading.text(index, ChannelKind.REFUSAL, message.get("refusal"))
     reading.side(index, ChannelKind.TEXT, message.get("annotations"), SIDE + 1)
+    reading.side(index, ChannelKind.TEXT, message.get(PROVIDER), OTHER)
     _calls(index, message, reading)
     audio = message.get("audio")
     if isinstance(audio, dict):
@@ -130,7 +143,8 @@ def _calls(index: int, message: dict[str, Any], reading: Reading) -> None:
         if type(number) is not int or not 0 <= number < SIDE:
             reading.opaque = True
             continue
-        reading.check(call, ("id", "index", "type", "function", "custom"))
+        reading.check(call, ("id", "index", "type", "function", "custom", PROVIDER))
+        reading.side(index, ChannelKind.TEXT, call.get(PROVIDER), OTHER)
         for field, argument in (("function", "arguments"), ("custom", "input")):
             _function(index, number, call.get(field), argument, reading)
     _function(index, 0, message.get("function_call"), "arguments", reading)
@@ -140,7 +154,8 @@ def _function(index: int, number: int, value: object, argument: str, reading: Re
     if not isinstance(value, dict):
         reading.opaque = reading.opaque or value is not None
         return
-    reading.check(value, ("name", argument))
+    reading.check(value, ("name", argument, PROVIDER))
+    reading.side(index, ChannelKind.TEXT, value.get(PROVIDER), OTHER)
     reading.name(index, value.get("name"), number)
     reading.arguments(index, value.get(argument), number)
 
@@ -211,6 +226,7 @@ class ChatStream(SseStream):
     def read(self, data: dict[str, Any], reading: Reading) -> tuple[Channel, ...]:
         """Read one chunk; reasoning ends where the answer starts, a call where the next does."""
         reading.check(data, _CHUNK)
+        read_envelope(data, reading)
         self._finished = self.read_choices(data, reading)
         self._ended.update(self._finished)
         if len(self._ended) >= choice_count(self._request.payload):

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from guardrail.types import ChannelKind, Frame
 from guardrail.wire.base import Notice, RefusalStyle, Reply, WireRequest
-from guardrail.wire.channels import Reading, whole_frame
+from guardrail.wire.channels import PROVIDER, Reading, whole_frame
 from guardrail.wire.json import is_plain, parse_object, strings
-from guardrail.wire.openai_chat_stream import ChatStream
+from guardrail.wire.openai_chat_stream import ChatStream, read_envelope
 from guardrail.wire.openai_common import (
     CHOICE_LIMIT,
     ENVELOPE,
@@ -28,7 +28,8 @@ from guardrail.wire.openai_common import (
 __all__ = ["OpenAIChoices"]
 
 _ANSWER = HARMLESS | {
-    "choices", "input_user", "metadata", "request_id", "response_format", "tool_choice", "tools"
+    "choices", "input_user", "metadata", "request_id", "response_format", "tool_choice", "tools",
+    PROVIDER,
 }  # fmt: skip
 """Fields of an answer; what the API keeps of a request stands beside it when it is fetched."""
 _BESIDE = ("id", "name", "content_parts", "tool_call_id")
@@ -70,6 +71,7 @@ class OpenAIChoices(OpenAIErrors, ABC):
 
     def _read_answer(self, payload: dict[str, Any], reading: Reading) -> None:
         reading.check(payload, _ANSWER)
+        read_envelope(payload, reading)
         self.stream.read_choices(payload, reading)
 
     def _read_kept(self, item: object, reading: Reading) -> None:

@@ -9,7 +9,7 @@ from guardrail.errors import WireError
 from guardrail.types import ChannelKind
 from guardrail.wire.base import EVENT_STREAM, JSON, Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import MAX_CHANNELS, Reading
-from guardrail.wire.json import dump, optional, parse_object
+from guardrail.wire.json import dump, optional, parse_object, strings
 
 __all__ = [
     "CHOICE_LIMIT",
@@ -201,10 +201,12 @@ def read_logprobs(index: int, value: object, reading: Reading) -> None:
         reading: Has the text of the choice already.
     """
     if not isinstance(value, dict):
+        reading.opaque = reading.opaque or any(strings(value))
         return
     for field in ("content", "refusal", "tokens"):
         items = value.get(field)
         tokens = items if isinstance(items, list) else []
+        reading.opaque = reading.opaque or (not tokens and any(strings(items)))
         words = [item.get("token") if isinstance(item, dict) else item for item in tokens]
         text = "".join(word for word in words if isinstance(word, str))
         if text.strip():

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from guardrail.errors import WireError
-from guardrail.types import Channel, Frame, Role
+from guardrail.types import Channel, ChannelKind, Frame, Role
 from guardrail.wire.base import Notice, Reply, WireRequest
-from guardrail.wire.channels import Reading, whole_frame
+from guardrail.wire.channels import OTHER, Reading, whole_frame
 from guardrail.wire.json import carries_text, parse_object, strings
 from guardrail.wire.openai_common import OpenAIErrors, error_body, refusal_error
 from guardrail.wire.openai_completions import read_texts
@@ -44,8 +44,9 @@ class EmbeddingsStream(SseStream):
         self._done = False
 
     def read(self, data: dict[str, Any], reading: Reading) -> tuple[Channel, ...]:
-        """Mark every event with text as opaque."""
+        """Mark every event with text as opaque, but for errors."""
         reading.check(data, ("error",))
+        reading.side(0, ChannelKind.TEXT, data.get("error"), OTHER)
         return ()
 
     def ended(self) -> tuple[Channel, ...]:
@@ -92,6 +93,7 @@ class OpenAIEmbeddings(OpenAIErrors):
         payload = parse_object(body, what="answer", unique=False)
         reading = Reading()
         reading.check(payload, _ANSWER)
+        reading.side(0, ChannelKind.TEXT, payload.get("error"), OTHER)
         data = payload.get("data")
         for item in data if isinstance(data, list) else []:
             known = isinstance(item, dict) and not carries_text(item, _ITEM | {"embedding"})

@@ -210,8 +210,7 @@ def _message(item: dict[str, Any], path: str, out: SegmentList) -> None:
     role = _ROLES.get(word, Role.TEXT)
     turn = out.turn(role)
     read_parts(item.get("content"), f"{path}.content", role, turn, out)
-    known = (*_LABELS, "content", "phase")
-    out.unknown(item, known, role, turn=turn)
+    out.unknown(item, ("type", "role", "content"), role, turn=turn)
 
 
 def _beside(item: dict[str, Any], kind: str, out: SegmentList) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Role
-from guardrail.wire.json import is_plain, strict_keys, strings
+from guardrail.wire.json import is_coded, is_plain, strict_keys, strings
 from guardrail.wire.segments import SegmentList
 
 __all__ = ["read_parts", "spoken"]
@@ -111,10 +111,10 @@ def spoken(value: object) -> tuple[list[str], bool]:
 
 def _collect(value: object, key: str, texts: list[str]) -> bool:
     if isinstance(value, str):
-        if key in _MEDIA and _is_coded(value):
+        if key in _MEDIA and is_coded(value):
             return bool(value)
         label = key == "type" or (key in _LABELS and is_plain(value))
-        if value and not label and not (key in _SEALS and _is_coded(value)):
+        if value and not label and not (key in _SEALS and is_coded(value)):
             texts.append(value)
         return False
     if key == "type" and isinstance(value, dict | list):
@@ -131,7 +131,3 @@ def _collect(value: object, key: str, texts: list[str]) -> bool:
                 texts.append(name)
             media |= _collect(child, "text" if is_text and name == "data" else name, texts)
     return media
-
-
-def _is_coded(value: str) -> bool:
-    return value.isascii() and not any(blank in value for blank in " \t\v\f")

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from guardrail.types import Channel, ChannelKind
 from guardrail.wire.base import SIDE, Notice, WireRequest
-from guardrail.wire.channels import MAX_CHANNELS, Reading
-from guardrail.wire.json import strings
+from guardrail.wire.channels import MAX_CHANNELS, OTHER, PROVIDER, Reading
+from guardrail.wire.json import is_coded, strings
 from guardrail.wire.openai_common import read_logprobs
 from guardrail.wire.responses_closing import ItemPlaces, SentResponse
 from guardrail.wire.sse import write_event
@@ -61,7 +61,7 @@ _ITEM_LABELS = frozenset(
 _CALLS = frozenset({"function_call", "custom_tool_call", "mcp_call", "mcp_approval_request"})
 _CALL = frozenset(
     {"type", "id", "call_id", "status", "name", "namespace", "server_label", "arguments", "input",
-     "output", "error", "approval_request_id", "caller"}
+     "output", "error", "approval_request_id", "caller", PROVIDER}
 )  # fmt: skip
 _MESSAGE = frozenset({"type", "id", "status", "role", "phase", "content"})
 _PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
@@ -75,7 +75,9 @@ _MEDIA = frozenset(
 )  # fmt: skip
 _CODED = re.compile(r"data:[\w/+.-]*;base64,[\w/+=-]*", re.ASCII)
 """A picture or file that stands in its own URL (RFC 2397), as tools' outputs give them back."""
-_REASONING_ITEM = frozenset({"type", "id", "status", "summary", "content", "encrypted_content"})
+_REASONING_ITEM = frozenset(
+    {"type", "id", "status", "summary", "content", "encrypted_content", "role"}
+)
 _RESPONSE = frozenset(
     {"id", "object", "created_at", "completed_at", "status", "background", "error",
      "incomplete_details", "instructions", "max_output_tokens", "max_tool_calls", "metadata",
@@ -84,7 +86,7 @@ _RESPONSE = frozenset(
      "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools",
      "tool_usage", "top_logprobs", "top_p", "truncation", "usage", "user", "conversation",
      "moderation", "billing", "content_filters", "timings", "presence_penalty",
-     "frequency_penalty"}
+     "frequency_penalty", PROVIDER}
 )  # fmt: skip
 
 
@@ -104,6 +106,8 @@ def read_response_object(response: dict[str, Any], reading: Reading) -> None:
         reading.opaque = reading.opaque or output is not None
     for text in strings(response.get("output_text")):
         reading.beside(0, _TEXT, text)
+    for field in ("error", PROVIDER):
+        reading.side(0, _TEXT, response.get(field), OTHER)
     reading.check(response, _RESPONSE)
 
 
@@ -125,6 +129,9 @@ def read_item(index: int, item: object, reading: Reading) -> None:
     elif kind == "reasoning":
         _read_parts(index, item.get("summary"), SUMMARY, reading)
         _read_parts(index, item.get("content"), 0, reading)
+        sealed = item.get("encrypted_content")
+        if not (isinstance(sealed, str) and is_coded(sealed)):
+            reading.text(index, _REASONING, sealed, OTHER)
         reading.check(item, _REASONING_ITEM)
     elif kind in _CALLS:
         reading.name(index, item.get("name"))
@@ -132,6 +139,7 @@ def read_item(index: int, item: object, reading: Reading) -> None:
         reading.arguments(index, item.get("input"))
         for field in ("output", "error"):
             reading.joined(index, _RESULT, strings(item.get(field), _ITEM_LABELS))
+        reading.side(index, _TEXT, item.get(PROVIDER), OTHER)
         reading.check(item, _CALL)
     elif kind == "image_generation_call":
         reading.check(item, _ITEM_LABELS)  # a picture cannot be judged
@@ -224,6 +232,9 @@ class ResponsesStream(SseStream):
             reading.side(index, _TEXT, data.get("annotation"), SIDE + 1)
             reading.check(data, _EVENT | {"annotation"})
         elif name == "error":
+            own = Reading()
+            own.side(0, _TEXT, [data.get(f) for f in ("message", "error", "code", "param")], OTHER)
+            self._take_new(own, reading)
             reading.check(data, _EVENT | {"code", "message", "param", "error"})
         else:
             reading.keepalive = name in ("ping", "keepalive")

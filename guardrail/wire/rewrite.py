@@ -15,7 +15,7 @@ from typing import Any, Final
 from guardrail.errors import WireError
 from guardrail.types import Channel, ChannelKind, Edits, Frame, Role, Segment
 from guardrail.wire.base import WireRequest
-from guardrail.wire.json import clean, is_plain, strings
+from guardrail.wire.json import clean, is_coded, is_plain, strings
 from guardrail.wire.openai_common import choice_index
 
 __all__ = ["edit_body", "edit_event", "edit_payload", "redact_request", "rewrite"]
@@ -57,12 +57,17 @@ class _Walk:
 
     def value(self, value: Any, key: str) -> Any:
         if isinstance(value, str):
-            return value if key in _LABELS and not self._told(value) else self._string(value)
+            label = key in _LABELS and is_coded(value) and not self._told(value)
+            return value if label else self._string(value)
         if isinstance(value, list):
             return [self._child(child, key, place) for place, child in enumerate(value)]
         if isinstance(value, dict):
             self.stuck = self.stuck or any(map(self._told, value))
-            return {name: self.value(child, name) for name, child in value.items()}
+            said = value.get("type") == "text"  # a document's text is its source's data
+            return {
+                name: self.value(child, "text" if said and name == "data" else name)
+                for name, child in value.items()
+            }
         if isinstance(value, int) and abs(value) >= _LEAST_NUMBER and key not in _LABELS:
             digits = str(abs(value))  # a card number may be one
             shown = self._other(digits)

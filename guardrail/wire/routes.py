@@ -22,10 +22,11 @@ __all__ = ["Route", "route_of"]
 
 _ENDPOINT: Final = re.compile(
     r".*/(chat/completions|(?<!/chat/)completions|responses|conversations|embeddings|messages"
-    r"|moderations)",
+    r"|moderations)(?:[?#\0].*)?",
     re.DOTALL,
 )
-"""Under any prefix: versions, deployments and gateways all have their own."""
+"""Under any prefix: versions, deployments and gateways all have their own. What follows an escaped
+``?``, ``#`` or NUL is no path any more for a server that undoes the escape first."""
 
 _BELOW: Final = re.compile(r".*/(chat/completions|responses|conversations)/.+", re.DOTALL)
 """Answers that the API keeps and gives out again (``/{id}``, ``/{id}/cancel``), lists of what is
@@ -132,7 +133,8 @@ def route_of(method: str, path: str, *, body: bool) -> Route:
 def _plain(raw: str) -> str:
     for _ in range(_UNQUOTED):
         raw = unquote(raw)
-    raw = re.sub(r";[^/]*", "", raw.replace("\\", "/"))
+    # A pattern's ``$`` matches before a line end, too: such a route is found (Starlette, FastAPI).
+    raw = re.sub(r";[^/]*", "", raw.replace("\\", "/")).rstrip()
     return posixpath.normpath("/" + raw.lstrip("/")).lower()
 
 

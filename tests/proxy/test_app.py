@@ -257,3 +257,24 @@ async def test_parts_that_cannot_be_judged_pass_and_are_counted(start) -> None:
         assert response.status == 200
     async with bench.client.get(f"{bench.url}/metrics") as response:
         assert 'guardrail_bypasses_total{reason="part"} 1.0' in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("OPTIONS", "/v1/responses/r1", 204),
+        ("OPTIONS", "/v1/conversations", 204),
+        ("HEAD", "/v1/responses/r1", 200),
+        ("GET", "/v1/responses/r1", 304),
+        ("DELETE", "/v1/chat/completions/c1", 204),
+    ],
+)
+async def test_an_answer_without_a_body_passes(start, method, path, status) -> None:
+    bench = await start()
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    bench.upstream.handler = nothing
+    async with bench.client.request(method, bench.url + path) as response:
+        assert (response.status, await response.read()) == (status, b"")

@@ -340,3 +340,14 @@ async def test_a_key_s_policy_that_must_be_recorded_is_refused_while_running(
     assert "other.yaml: 'audit.required'" in caplog.text
     assert (await ask(bench, "key-a"))[0] == 200
     assert (await ask(bench, "key-b"))[0] == 401
+
+
+async def test_a_call_that_litellm_cannot_redact_is_recorded_as_refused(start, audit) -> None:
+    bench = await start(REDACTING, audit=audit)
+    call = {"type": "function", "function": {"name": "f", "arguments": '{"to":"a.b@example.org"}'}}
+    body = {"input_type": "response", "texts": [], "tool_calls": [call]}
+    url = f"{bench.url}/beta/litellm_basic_guardrail_api"
+    async with bench.client.post(url, json=body) as response:
+        assert (await response.json())["action"] == "BLOCKED"
+    found = await records(audit, 2)
+    assert [one["action"] for one in found if one["decided_by"] == "failure"] == ["block"]

@@ -112,3 +112,15 @@ async def test_a_body_that_cannot_be_decompressed_is_400(start, path) -> None:
     )
     assert got.startswith(b"HTTP/1.1 400 ")
     assert b"cannot be read" in got
+
+
+async def test_a_damaged_body_ends_its_connection_openly_and_leaves_no_fault(start, caplog) -> None:
+    bench = await start()
+    got = await everything(
+        bench,
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 5\r\n\r\nhello",
+    )
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nConnection: close\r\n" in got
+    assert not [r for r in caplog.records if r.name == "aiohttp.server"]

@@ -116,6 +116,34 @@ async def test_a_harmful_answer_does_not_come_through(routed, stream) -> None:
     assert b"content_filter" in raw
 
 
+THOUGHT = {"type": "thinking", "thinking": "Let me think.", "signature": "EqQBCkYIAx=="}
+CITED = {"type": "char_location", "cited_text": "a BAD quote", "document_index": 0}
+
+
+def claude(*content: dict[str, object]) -> dict[str, object]:
+    usage = {"input_tokens": 5, "output_tokens": 5}
+    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5"}
+    return {**head, "content": list(content), "stop_reason": "end_turn", "usage": usage}
+
+
+@pytest.mark.parametrize(("cited", "status"), [(False, "hello"), (True, "no way")])
+@pytest.mark.parametrize(
+    ("path", "ask"), [("chat/completions", {"messages": ASK}), ("responses", {"input": "hi"})]
+)
+async def test_thoughts_and_quotations_of_another_provider_are_judged(
+    routed, path, ask, cited, status
+) -> None:
+    bench = await routed(model="anthropic/claude-sonnet-4-5")
+    more = {"citations": [CITED]} if cited else {}
+    bench.upstream.answers(claude(THOUGHT, {"type": "text", "text": "hello", **more}))
+    body = {"model": "small", **ask}
+    async with bench.client.post(f"{bench.url}/v1/{path}", json=body) as answer:
+        assert answer.status == 200
+        raw = await answer.text()
+    assert status in raw
+    assert "BAD" not in raw
+
+
 async def test_a_stream_that_passes_is_read_by_the_official_client(routed) -> None:
     bench = await routed()
     bench.upstream.streams(stream_of("Hello", " there"))

@@ -35,3 +35,13 @@ async def test_a_score_that_cannot_be_made_is_not_made_up(start) -> None:
     body = {"input": "BOOM"}
     async with bench.client.post(f"{bench.url}/v1/moderations", json=body) as response:
         assert response.status == 503
+
+
+async def test_a_policy_for_answers_alone_has_scores_too(start) -> None:
+    bench = await start(
+        "version: 1\nname: t\ncategories: {unsafe: {block: 0.9, direction: output}}"
+    )
+    async with bench.client.post(f"{bench.url}/v1/moderations", json={"input": "BAD"}) as response:
+        [made] = (await response.json())["results"]
+    assert made["flagged"]
+    assert made["category_scores"]["hate"] == pytest.approx(0.99)

@@ -65,6 +65,19 @@ async def test_what_is_blocked_is_not_redacted_but_refused(start) -> None:
     assert bench.upstream.requests == []
 
 
+async def test_a_document_is_redacted_beside_its_title(start) -> None:
+    bench = await start(POLICY)
+    bench.upstream.answers(WHOLES["anthropic.messages", "text"]("fine"))
+    source = {"type": "text", "media_type": "text/plain", "data": f"mail {MAIL} now"}
+    block = {"type": "document", "title": "some notes", "source": source}
+    messages = [{"role": "user", "content": [block]}]
+    body = {"model": "m", "max_tokens": 9, "messages": messages}
+    async with bench.client.post(bench.url + PATHS["anthropic.messages"], json=body) as answer:
+        assert answer.status == 200
+    sent = json.loads(bench.upstream.requests[0][3])["messages"][0]["content"][0]
+    assert sent == {**block, "source": {**source, "data": "mail [REDACTED:email] now"}}
+
+
 async def test_what_cannot_be_taken_out_of_a_request_is_refused(start) -> None:
     bench = await start(POLICY)
     call = {"type": "tool_use", "id": "t", "name": "n", "input": {MAIL: 1}}

@@ -20,8 +20,10 @@ Sent = list[tuple[str, str, bytes]]
 
 
 @contextmanager
-def serving(answer: object) -> Iterator[tuple[str, Sent]]:
-    """Answer every request the same; bytes are an event stream."""
+def serving(
+    answer: object, *, status: int = 200, kind: str | None = None
+) -> Iterator[tuple[str, Sent]]:
+    """Answer every request the same; bytes are an event stream unless their kind is given."""
     sent: Sent = []
     streamed = isinstance(answer, bytes)
     data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -30,9 +32,9 @@ def serving(answer: object) -> Iterator[tuple[str, Sent]]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             sent.append((self.command, self.path, body))
-            self.send_response(200)
-            kind = "text/event-stream" if streamed else "application/json"
-            self.send_header("Content-Type", kind)
+            self.send_response(status)
+            default = "text/event-stream" if streamed else "application/json"
+            self.send_header("Content-Type", kind or default)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -235,3 +237,23 @@ def test_a_server_that_forgets_an_answer_is_not_in_the_way(rail: Guardrail) -> N
     with serving(gone) as (url, _), openai.OpenAI(base_url=url, api_key="x") as plain:
         client = guard_client(plain, policy=rail)
         assert client.chat.completions.delete("c1").deleted
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("fine", openai.BadRequestError), ("BAD", GuardrailBlocked)]
+)
+def test_an_error_that_quotes_the_model_is_judged(
+    rail: Guardrail, text: str, error: type[Exception]
+) -> None:
+    quoted = {"error": {"message": "a call failed", "failed_generation": text}}
+    with serving(quoted, status=400) as (url, _):
+        client = guard_client(openai.OpenAI(base_url=url, api_key="k"), policy=rail)
+        with client, pytest.raises(error):
+            client.chat.completions.create(model="m", messages=[ASKED])  # type: ignore[list-item]
+
+
+def test_an_answer_without_a_body_is_none_that_cannot_be_read(rail: Guardrail) -> None:
+    with serving(b"", status=204, kind="application/json") as (url, _):
+        client = guard_client(openai.OpenAI(base_url=url, api_key="k"), policy=rail)
+        with client:
+            assert client.responses.delete("resp_1") is None

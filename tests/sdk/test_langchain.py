@@ -104,3 +104,32 @@ def test_streamed_tool_arguments_that_are_no_json_are_judged_once(
     with pytest.raises(GuardrailBlocked):
         list(bound.stream("hi"))
     assert [sample.text for sample in marker.seen if "BAD" in sample.text] == ["[a BAD one"]
+
+
+SUMMARY = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "BAD"}]}
+CODE = {"type": "code_interpreter_call", "code": "BAD", "outputs": []}
+CITED = {"type": "text", "text": "fine", "annotations": [{"title": "BAD"}]}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AIMessage(content=[SUMMARY]),
+        AIMessage(content=[CODE]),
+        AIMessage(content=[CITED]),
+        AIMessage(content="", additional_kwargs={"refusal": "BAD"}),
+        AIMessage(content="", additional_kwargs={"audio": {"id": "a", "transcript": "BAD"}}),
+        AIMessage(content="", additional_kwargs={"function_call": {"arguments": "BAD"}}),
+    ],
+)
+def test_all_that_a_message_says_is_judged(rail: Guardrail, message: AIMessage) -> None:
+    with pytest.raises(GuardrailBlocked):
+        guarded(GenericFakeChatModel(messages=iter([message])), policy=rail).invoke("hi")
+
+
+def test_sound_and_seals_are_no_text(rail: Guardrail, marker: MarkerClassifier) -> None:
+    sound = {"id": "a", "data": "BADBADBAD=", "transcript": "fine"}
+    blocks = [{"type": "thinking", "thinking": "so", "signature": "BAD/BAD="}]
+    message = AIMessage(content=blocks, additional_kwargs={"audio": sound})
+    guarded(GenericFakeChatModel(messages=iter([message])), policy=rail).invoke("hi")
+    assert marker.seen[-1].text == "sofine"

@@ -15,6 +15,7 @@ from agents import (
     ModelResponse,
     OutputGuardrailTripwireTriggered,
     RunConfig,
+    RunContextWrapper,
     Runner,
     Usage,
 )
@@ -22,6 +23,7 @@ from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 
 from guardrail import Guardrail, Verdict
 from guardrail.sdk.openai_agents import input_guardrail, output_guardrail
+from tests.conftest import MarkerClassifier
 
 QUIET = RunConfig(tracing_disabled=True)
 
@@ -73,3 +75,11 @@ async def test_a_harmful_input_trips_before_the_model_runs(rail: Guardrail, cont
 async def test_a_harmful_output_trips(rail: Guardrail) -> None:
     with pytest.raises(OutputGuardrailTripwireTriggered):
         await Runner.run(agent(Echo("BAD"), rail), "hi", run_config=QUIET)
+
+
+async def test_structured_output_is_judged_as_it_is_written(
+    rail: Guardrail, marker: MarkerClassifier
+) -> None:
+    guardrail = output_guardrail(rail)
+    await guardrail.run(RunContextWrapper(None), agent(Echo(""), rail), {"a": "größer"})
+    assert marker.seen[-1].text == '{"a":"größer"}'

@@ -90,3 +90,39 @@ def test_a_malformed_question_names_the_field(body: bytes, param: str) -> None:
 def test_the_answer_is_none_or_blocked() -> None:
     assert json.loads(write_litellm(None)) == {"action": "NONE"}
     assert json.loads(write_litellm("no")) == {"action": "BLOCKED", "blocked_reason": "no"}
+
+
+CALLS = [
+    {"type": "function", "function": {"name": "a named BAD", "arguments": {"a": "BAD"}}},
+    {"type": "custom", "custom": {"name": "f", "input": "BAD input"}},
+]
+
+
+@pytest.mark.parametrize("kind", ["request", "response"])
+@pytest.mark.parametrize("messages", [None, [], [{"Role": "user"}]])
+def test_tool_calls_are_judged_in_every_form_and_without_messages(kind: str, messages: Any) -> None:
+    question = read_litellm(ask(input_type=kind, tool_calls=CALLS, structured_messages=messages))
+    said = [segment.text for segment in question.segments]
+    assert said == ["a named BAD", '{"a":"BAD"}', "BAD input"]
+    assert {segment.role for segment in question.segments} == {Role.ASSISTANT}
+
+
+def test_tool_calls_that_the_messages_have_are_judged_once() -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": CALLS}]
+    question = read_litellm(ask(texts=["hi"], structured_messages=messages, tool_calls=CALLS))
+    assert [s.text for s in question.segments].count("BAD input") == 1
+
+
+def test_tools_are_judged_without_messages() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "does BAD things"}}]
+    question = read_litellm(ask(texts=["hi"], structured_messages=None, tools=tools))
+    found = [(s.role, s.text) for s in question.segments]
+    assert found == [(Role.SYSTEM, "does BAD things"), (Role.USER, "hi")]
+
+
+@pytest.mark.parametrize("text", ["does BAD things", "BAD"])
+def test_no_text_hides_behind_a_tool_that_may_be_out_of_scope(text: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "does BAD things"}}]
+    messages = [{"role": "user", "content": "hi"}]
+    question = read_litellm(ask(texts=["hi", text], structured_messages=messages, tools=tools))
+    assert (Role.USER, text) in [(s.role, s.text) for s in question.segments]

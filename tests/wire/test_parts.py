@@ -176,3 +176,66 @@ def test_a_variable_of_a_stored_prompt_may_have_any_name() -> None:
 def test_labels_are_no_text_but_sentences_in_their_place_are() -> None:
     assert spoken({"id": "x-1", "format": "wav", "type": "a b"}) == ([], False)
     assert spoken({"id": "an id of words", "url": "u v"}) == (["an id of words", "u v"], False)
+
+
+SAID = "a BAD text"
+LABELLED: list[tuple[str, dict[str, Any]]] = [
+    ("assistant", {"type": "tool_use", "id": "t", "name": SAID, "input": {}}),
+    ("assistant", {"type": "tool_use", "id": SAID, "name": "f", "input": {}}),
+    ("assistant", {"type": "thinking", "thinking": "", "signature": SAID}),
+    ("assistant", {"type": "text", "text": "", "citations": [{"cited_text": SAID}]}),
+    ("user", {"type": "text", "text": "", "more": SAID}),
+    ("user", {"type": "image", "source": {"type": "base64", "data": "AA=="}, "title": SAID}),
+    ("user", {"type": "image", "source": {"type": "base64", "data": SAID}}),
+    ("user", {"type": "file", "file": {"text": SAID}}),
+    ("user", {"type": "document", "source": {"data": SAID}}),
+    ("user", {"type": "tool_result", "tool_use_id": SAID, "content": ""}),
+    ("user", {"type": "tool_result", "content": [{"type": "text", "text": "", "name": SAID}]}),
+    ("user", {"type": "tool_result", "content": [{"type": "image", "alt": SAID}]}),
+]
+
+
+@pytest.mark.parametrize(("role", "block"), LABELLED)
+def test_a_sentence_in_place_of_a_label_or_beside_media_is_read_by_messages(
+    role: str, block: dict[str, Any]
+) -> None:
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": role, "content": [block]}]}
+    request = WIRES["anthropic.messages"].read_request(json.dumps(body).encode())
+    assert [text.strip() for text in texts(request)] == [SAID]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "function_call", "call_id": "c", "name": SAID},
+        {"type": "function_call", "call_id": SAID, "name": "f"},
+        {"type": "function_call_output", "call_id": SAID, "output": ""},
+        {"type": "mcp_call", "server_label": SAID},
+        {"role": "user", "content": "", "id": SAID},
+    ],
+)
+def test_a_sentence_in_place_of_a_label_is_read_by_responses(item: dict[str, Any]) -> None:
+    assert texts(responses(item)) == [SAID]
+
+
+def test_plain_labels_and_coded_media_stay_unread_by_messages() -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": BLOB}
+    cited = {
+        "type": "web_search_result_location",
+        "url": "https://a.b/c?d",
+        "encrypted_index": "a=",
+    }
+    blocks = [
+        {"type": "image", "source": source, "cache_control": {"type": "ephemeral", "ttl": "5m"}},
+        {"type": "text", "text": "", "citations": [cited]},
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "", "signature": BLOB},
+    ]
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": blocks}]}
+    assert texts(WIRES["anthropic.messages"].read_request(json.dumps(body).encode())) == []
+
+
+def test_what_was_said_beside_sound_is_read() -> None:
+    message = {"role": "assistant", "audio": {"id": "audio_1", "data": BLOB, "transcript": SAID}}
+    body = {"model": "m", "messages": [message]}
+    assert texts(WIRES["openai.chat"].read_request(json.dumps(body).encode())) == [SAID]

@@ -43,6 +43,12 @@ def found(method: str, path: str, *, body: bool = True) -> str | None:
         ("POST", "/v1/conversations/conv_1/messages", True, "openai.conversations"),
         ("DELETE", "/v1/conversations/conv_1", False, "openai.conversations"),
         ("POST", "/v1/responses/chat/completions", True, "openai.chat"),
+        ("POST", "/v1/chat/completions%0A", True, "openai.chat"),
+        ("POST", "/v1/messages%250a%20", True, "anthropic.messages"),
+        ("POST", "/v1/chat/completions%3Fa=b", True, "openai.chat"),
+        ("POST", "/v1/responses%2523/x", True, "openai.responses"),
+        ("POST", "/v1/completions%00.txt", True, "openai.completions"),
+        ("POST", "/a%3Fb/v1/chat/completions", True, "openai.chat"),
         ("DELETE", "/v1/chat/completions", True, "openai.chat"),
         ("DELETE", "/v1/chat/completions", False, None),
         ("POST", "/v1/threads/t1/messages", True, None),
@@ -59,6 +65,15 @@ def test_a_guarded_path_is_sent_on_plain_and_any_other_as_it_is() -> None:
     assert route_of("GET", "/v1/responses/Resp_1/", body=False).path == "/v1/responses/Resp_1"
     assert route_of("GET", "/v1//responses/./r 1", body=False).path == "/v1/responses/r%201"
     assert route_of("GET", "/v1//Files/", body=False).path == "/v1//Files/"
+    assert route_of("POST", "/v1/messages%0A", body=True).path == "/v1/messages"
+
+
+def test_a_path_that_starlette_takes_for_a_guarded_one_is_guarded() -> None:
+    """Its patterns end in ``$``, which matches before a line end: vLLM and others stand on it."""
+    routing = pytest.importorskip("starlette.routing", reason="needs the extra `integrations`")
+    pattern, *_ = routing.compile_path("/v1/chat/completions")
+    assert pattern.match("/v1/chat/completions\n")
+    assert found("POST", "/v1/chat/completions%0a") == "openai.chat"
 
 
 def below(path: str = "/v1/responses/compact") -> Route:

@@ -9,10 +9,10 @@ import pytest
 
 from guardrail.errors import WireError
 from guardrail.types import Channel, ChannelKind
-from guardrail.wire import Notice
+from guardrail.wire import WIRES, Notice
 from guardrail.wire.channels import MAX_CHANNELS
 from guardrail.wire.sse import write_event
-from tests.wire.samples import RECORDINGS, STREAMS, Recording, name, texts
+from tests.wire.samples import RECORDINGS, REQUESTS, STREAMS, Recording, name, texts
 
 NOTICE = Notice("This answer was withheld.", ("hate",), "req1", created=1700000000)
 BLOCKED = {r.wire: r for r in STREAMS}
@@ -70,7 +70,6 @@ def test_an_event_whose_name_belies_its_type_is_opaque(wire: str) -> None:
     [
         b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n',
-        b'data: {"error":{"message":"overloaded","code":"busy"}}\n\n',
         b'data: {"id":"c","system_fingerprint":"fp","choices":[]}\n\n',
     ],
 )
@@ -333,3 +332,55 @@ def test_a_part_whose_type_is_no_word_is_read_all_the_same() -> None:
     event = write_event(payload | {"output_index": 0, "content_index": 0}, name=payload["type"])
     (frame,) = BLOCKED["openai.responses"].open().feed(event)
     assert [span.text for span in frame.spans] == ["hi"]
+
+
+QUOTED = {"message": "a call failed", "failed_generation": "what the model said"}
+
+
+@pytest.mark.parametrize(
+    ("wire", "event"),
+    [
+        ("openai.chat", {"error": QUOTED}),
+        ("openai.completions", {"error": QUOTED}),
+        ("openai.embeddings", {"error": QUOTED}),
+        ("openai.responses", {"type": "error", **QUOTED, "error": QUOTED}),
+        ("openai.responses", {"type": "response.failed", "response": {"error": QUOTED}}),
+        ("anthropic.messages", {"type": "error", "error": QUOTED}),
+    ],
+)
+def test_an_error_that_quotes_the_model_is_judged_in_a_stream_and_in_a_whole_answer(
+    wire: str, event: dict[str, object]
+) -> None:
+    request = WIRES[wire].read_request(REQUESTS[wire])
+    (frame,) = WIRES[wire].open_stream(request).feed(write_event(event))
+    whole = WIRES[wire].read_response(json.dumps(event.get("response", event)).encode())
+    for one in (frame, whole):
+        said = "\n".join(text for kept in texts([one]).values() for text in kept)
+        assert one.opaque or "what the model said" in said
+    assert "what the model said" in "".join(span.text for span in frame.spans)
+
+
+PROVIDER = {"citations": [[{"type": "char_location", "cited_text": "what was quoted"}]]}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"content": "hi", "provider_specific_fields": PROVIDER}},
+        {"message": {"content": "hi", "provider_specific_fields": PROVIDER}},
+        {"delta": {"content": "hi"}, "provider_specific_fields": PROVIDER},
+        {"delta": {"content": "hi", "tool_calls": [{"provider_specific_fields": PROVIDER}]}},
+    ],
+)
+def test_what_litellm_adds_for_a_provider_is_judged_and_not_opaque(choice: dict) -> None:
+    (frame,) = CHAT.open().feed(chunk(**choice))
+    assert not frame.opaque
+    assert sorted(span.text for span in frame.spans) == ["hi", "what was quoted"]
+
+
+def test_thoughts_that_litellm_says_twice_are_judged_once_and_their_seal_is_none() -> None:
+    block = {"type": "thinking", "thinking": "a thought", "signature": "EqQBCkYIAx=="}
+    delta = {"reasoning_content": "a thought", "provider_specific_fields": {"blocks": [block]}}
+    (frame,) = CHAT.open().feed(chunk(delta=delta))
+    assert not frame.opaque
+    assert [span.text for span in frame.spans] == ["a thought"]

@@ -85,6 +85,8 @@ def test_text_in_unknown_fields_of_an_answer_is_opaque(wire: str) -> None:
         ("openai.chat", {"choices": [{"index": 0, "message": {"content": {"a": "x"}}}]}),
         ("openai.chat", {"choices": [{"index": 999999, "message": {"content": "x"}}]}),
         ("openai.completions", {"choices": [{"index": 0, "words": "x"}]}),
+        ("openai.chat", {"choices": [{"index": 0, "logprobs": "text"}]}),
+        ("openai.completions", {"choices": [{"index": 0, "logprobs": {"tokens": {"a": "b"}}}]}),
         ("openai.responses", {"output": ["text"]}),
         ("openai.responses", {"output": [{"type": "message", "content": "text"}]}),
         ("openai.responses", {"output": [{"type": "image_generation_call", "result": "iVBO"}]}),
@@ -232,3 +234,12 @@ def test_each_path_finds_its_dialect(wire: str) -> None:
         assert wire_for(path) is WIRES[wire]
         assert wire_for(f"{path}/") is WIRES[wire]
     assert wire_for("/v1/models") is None
+
+
+@pytest.mark.parametrize(("sealed", "read"), [("gAAAAA-b_c==", False), ('[{"said":"BAD"}]', True)])
+def test_thoughts_that_are_sealed_in_name_only_are_read(sealed: str, read: bool) -> None:
+    """LiteLLM writes the thoughts of other providers there, in plain JSON."""
+    item = {"type": "reasoning", "role": "assistant", "encrypted_content": sealed}
+    frame = WIRES["openai.responses"].read_response(json.dumps({"output": [item]}).encode())
+    assert not frame.opaque
+    assert texts([frame]) == ({ChannelKind.REASONING: [sealed]} if read else {})
