@@ -29,7 +29,7 @@ __all__ = ["LIFT", "MAX_TOKENS", "NAME", "OVERLAP_TOKENS", "as_samples", "build"
 NAME = "guardrail-minilm-l6"
 MAX_TOKENS = 256
 OVERLAP_TOKENS = 32
-LIFT = 0.5
+LIFT = 0.75
 """Share of the highest category of harm in the overall output; chosen on unseen sources."""
 CERTAIN = 0.99
 """Least weight of a target that calibration may rest on: labels, not guesses."""
