@@ -62,6 +62,11 @@ def finder(
     return _by_name(name, parameters)
 
 
+def _given(value: object) -> bool:
+    """Return whether a value is one: None and the marks of openai and anthropic are not."""
+    return value is not None and type(value).__name__ not in ("NotGiven", "Omit")
+
+
 def _only(names: list[str], where: str) -> str | None:
     """Return the only one of these names, None where there is none.
 
@@ -112,6 +117,7 @@ def _by_known_name(otherwise: Find | None, declared: list[str]) -> Find:
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         free = [n for n in _NAMES if n in kwargs and n not in declared]
+        free = [n for n in free if _given(kwargs[n])] or free[:1]
         if len(free) > 1 or declared:  # mappings are settings then: text= of the Responses API
             free = [n for n in free if not isinstance(kwargs[n], Mapping)]
         name = _only([*declared, *free], "the call")

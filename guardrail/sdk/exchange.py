@@ -90,7 +90,7 @@ class Exchange:
     def is_guarded(self, response: Any) -> bool:
         """Return whether an answer may carry text of the model; errors quote it at times."""
         status = response.status_code
-        bare = status in (204, 205) or 300 <= status < 400
+        bare = status in (204, 205) or 300 <= status < 400 or response.request.method == "HEAD"
         return self.guardrail.policy.applies(Direction.OUTPUT) and not bare
 
     def note(self, verdict: Verdict) -> None:

@@ -48,7 +48,9 @@ def _text(item: Any) -> str:
         raise TypeError(f"cannot judge a {type(item).__name__}: guard the model, not the parser")
     parts = [item.content] if isinstance(item.content, str) else [_block(b) for b in item.content]
     beside = {key: value for key, value in item.additional_kwargs.items() if key in _BESIDE}
-    return "".join([*parts, *spoken(as_plain(beside))[0], *_arguments(item)])
+    arguments = _arguments(item)  # some providers stream each fragment in a block of its own, too
+    parts = [part for part in parts if part not in arguments]
+    return "".join([*parts, *spoken(as_plain(beside))[0], *arguments])
 
 
 _BESIDE: Final = ("reasoning_content", "reasoning", "refusal", "audio", "function_call")

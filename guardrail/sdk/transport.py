@@ -81,7 +81,7 @@ class _SyncTransport:
 
     def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
-        if _is_stream(response):
+        if _is_stream(response) and response.is_success:
             guarded = exchange.guardrail.stream(
                 response.iter_bytes(), exchange.codec(call), exchange.ending, call.request.prompt
             )
@@ -150,7 +150,7 @@ class _AsyncTransport:
 
     async def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
-        if _is_stream(response):
+        if _is_stream(response) and response.is_success:
             guarded = exchange.guardrail.astream(
                 response.aiter_bytes(), exchange.codec(call), exchange.ending, call.request.prompt
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from guardrail.types import Channel, ChannelKind
 from guardrail.wire.base import Notice, WireRequest
-from guardrail.wire.channels import MAX_CHANNELS, OTHER, Reading
+from guardrail.wire.channels import MAX_CHANNELS, OTHER, PROVIDER, Reading
 from guardrail.wire.json import strings
 from guardrail.wire.openai_common import model_of
 from guardrail.wire.sse import write_event
@@ -22,7 +22,9 @@ MESSAGE = frozenset(
 """Fields of a message that we read or that carry no text of the model."""
 
 _CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-_CALL_KNOWN = frozenset({"type", "id", "name", "input", "caller", "server_name", "tool_use_id"})
+_CALL_KNOWN = frozenset(
+    {"type", "id", "name", "input", "caller", "server_name", "tool_use_id", PROVIDER}
+)
 _RESULT_LABELS = frozenset(
     {"type", "tool_use_id", "encrypted_content", "encrypted_index", "page_age", "file_id",
      "media_type", "error_code", "url"}
@@ -58,6 +60,7 @@ def read_block(index: int, block: object, reading: Reading) -> None:
     elif kind in _CALLS:
         reading.name(index, block.get("name"))
         reading.arguments(index, block.get("input"))
+        reading.side(index, ChannelKind.TEXT, block.get(PROVIDER), OTHER)
         reading.check(block, _CALL_KNOWN)
     else:  # results of server tools, and whatever comes: all that can be read is judged
         reading.joined(index, ChannelKind.TOOL_RESULT, strings(block, _RESULT_LABELS))

@@ -112,9 +112,10 @@ class Reading:
             value: Any JSON; every string in it counts, labels apart.
             sub: Second index.
         """
-        had = {span.text for span in self.texts if span.channel.index == index}
-        new = (text for text in strings(value, _LABELS) if text not in had)
-        self.joined(index, kind, new, sub)
+        said = list(strings(value, _LABELS))
+        if said:  # most often there is nothing, and to look through all texts has its price
+            had = {span.text for span in self.texts if span.channel.index == index}
+            self.joined(index, kind, (text for text in said if text not in had), sub)
 
     def beside(self, index: int, kind: ChannelKind, text: str, sub: int = SIDE) -> None:
         """Add a text unless it is part of one that the frame has already."""

@@ -169,10 +169,10 @@ def is_coded(value: str) -> bool:
 
     JSON is none of these: LiteLLM writes the thoughts of some providers where seals stand.
     """
-    return value.isascii() and value[:1] not in _JSON and not _BLANKS.intersection(value)
+    return value.isascii() and value[:1] not in _JSON and not any(b in value for b in _BLANKS)
 
 
-_BLANKS = frozenset(" \t\v\f")
+_BLANKS = " \t\v\f"
 _JSON = ("{", "[")
 
 

@@ -76,7 +76,7 @@ def read_litellm(body: bytes) -> LiteLLMQuestion:
         made = tuple(replace(call, prompt=prompt) for call in calls)
         return LiteLLMQuestion(direction, answers + made, tuple(texts))
     extra = tuple(Segment(text, Role.USER) for text in _unseen(texts, structured))
-    known = {segment.text for segment in structured}
+    known = {segment.text for segment in structured if segment.turn >= 0}
     extra += tuple(call for call in calls if call.text not in known)
     return LiteLLMQuestion(direction, structured + extra, tuple(texts))
 

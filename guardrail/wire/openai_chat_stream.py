@@ -138,26 +138,29 @@ def _calls(index: int, message: dict[str, Any], reading: Reading) -> None:
     if calls is not None and not isinstance(calls, list):
         reading.opaque = True
         return
+    own: list[object] = []
     for place, call in enumerate(calls or ()):
         number = call.get("index", place) if isinstance(call, dict) else None
         if type(number) is not int or not 0 <= number < SIDE:
             reading.opaque = True
             continue
         reading.check(call, ("id", "index", "type", "function", "custom", PROVIDER))
-        reading.side(index, ChannelKind.TEXT, call.get(PROVIDER), OTHER)
+        own.append(call.get(PROVIDER))
         for field, argument in (("function", "arguments"), ("custom", "input")):
-            _function(index, number, call.get(field), argument, reading)
-    _function(index, 0, message.get("function_call"), "arguments", reading)
+            own.append(_function(index, number, call.get(field), argument, reading))
+    own.append(_function(index, 0, message.get("function_call"), "arguments", reading))
+    reading.side(index, ChannelKind.TEXT, own, OTHER)  # once: it looks through all texts
 
 
-def _function(index: int, number: int, value: object, argument: str, reading: Reading) -> None:
+def _function(index: int, number: int, value: object, argument: str, reading: Reading) -> object:
+    """Read what is called with what; return what a provider says beside it."""
     if not isinstance(value, dict):
         reading.opaque = reading.opaque or value is not None
-        return
+        return None
     reading.check(value, ("name", argument, PROVIDER))
-    reading.side(index, ChannelKind.TEXT, value.get(PROVIDER), OTHER)
     reading.name(index, value.get("name"), number)
     reading.arguments(index, value.get(argument), number)
+    return value.get(PROVIDER)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from guardrail.errors import WireError
 from guardrail.types import ChannelKind, Frame, Role
 from guardrail.wire.base import SIDE, Notice, RefusalStyle, Reply, WireRequest
 from guardrail.wire.channels import Reading, whole_frame
-from guardrail.wire.json import is_plain, optional, parse_object, strict_keys, strings
+from guardrail.wire.json import is_coded, is_plain, optional, parse_object, strict_keys, strings
 from guardrail.wire.openai_common import (
     ENVELOPE,
     OpenAIErrors,
@@ -210,7 +210,9 @@ def _message(item: dict[str, Any], path: str, out: SegmentList) -> None:
     role = _ROLES.get(word, Role.TEXT)
     turn = out.turn(role)
     read_parts(item.get("content"), f"{path}.content", role, turn, out)
-    out.unknown(item, ("type", "role", "content"), role, turn=turn)
+    own = item.get("id")  # some ids are seals: long, and no words
+    label = ("id",) if isinstance(own, str) and is_coded(own) else ()
+    out.unknown(item, ("type", "role", "content", *label), role, turn=turn)
 
 
 def _beside(item: dict[str, Any], kind: str, out: SegmentList) -> None:

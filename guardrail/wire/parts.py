@@ -25,7 +25,10 @@ _MEDIA = frozenset(
      "bytes", "base64", "b64_json", "image", "audio", "video", "image_embeds", "audio_embeds",
      "prompt_embeds", "result"}
 )  # fmt: skip
-_SEALS = frozenset({"signature", "thought_signature", "encrypted_content", "encrypted_index"})
+_SEALS = frozenset(
+    {"signature", "thought_signature", "encrypted_content", "encrypted_index", "id", "call_id",
+     "tool_use_id", "tool_call_id"}
+)  # fmt: skip
 _LABELS = frozenset(
     {"id", "call_id", "tool_use_id", "tool_call_id", "container_id", "uuid", "name", "filename",
      "role", "status", "detail", "format", "media_type", "mime_type", "source_type", "ttl"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from openai import NOT_GIVEN
 
 from guardrail import Guardrail, GuardrailBlocked, guard
 
@@ -75,12 +76,13 @@ def test_several_possible_inputs_of_a_call_are_refused_settings_are_not(rail: Gu
     for call in (
         lambda: some("hello", messages=EVIL),
         lambda: some(messages=EVIL),
-        lambda: any_name(messages=[], input="BAD"),
+        lambda: any_name(messages=EVIL, input="BAD"),
     ):
         with pytest.raises(TypeError, match="each of which could be the input"):
             call()
     settings: dict[str, Any] = {"text": {"format": {"type": "text"}}}
     assert some("hello", **settings) == "said"
     assert any_name(input="hello", **settings) == "said"
+    assert any_name(messages=[], prompt=None) == any_name(messages=[], prompt=NOT_GIVEN) == "said"
     with pytest.raises(GuardrailBlocked):
         any_name(input="BAD", **settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 pytest.importorskip("langchain.agents", reason="needs the extra `integrations`")
@@ -11,7 +13,7 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from guardrail import Guardrail, GuardrailBlocked
 from guardrail.sdk.adapters import read_content
@@ -104,6 +106,25 @@ def test_streamed_tool_arguments_that_are_no_json_are_judged_once(
     with pytest.raises(GuardrailBlocked):
         list(bound.stream("hi"))
     assert [sample.text for sample in marker.seen if "BAD" in sample.text] == ["[a BAD one"]
+
+
+def test_arguments_that_stream_in_a_block_of_their_own_as_well_are_judged_once(
+    rail: Guardrail, marker: MarkerClassifier
+) -> None:
+    """Anthropic's deltas stand in the content and among the chunks of calls."""
+    chunks = [
+        AIMessageChunk(
+            content=[{"type": "input_json_delta", "partial_json": part, "index": 1}],
+            tool_call_chunks=[{"name": None, "args": part, "id": None, "index": 1}],
+        )
+        for part in ('{"command": "ls', ' -l"}')
+    ]
+
+    def said(_: object) -> Iterator[AIMessageChunk]:
+        yield from chunks
+
+    list(guarded(RunnableGenerator(said), policy=rail).stream("hi"))
+    assert marker.seen[-1].text == '{"command": "ls -l"}'
 
 
 SUMMARY = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "BAD"}]}
