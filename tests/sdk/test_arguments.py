@@ -86,3 +86,13 @@ def test_several_possible_inputs_of_a_call_are_refused_settings_are_not(rail: Gu
     assert any_name(messages=[], prompt=None) == any_name(messages=[], prompt=NOT_GIVEN) == "said"
     with pytest.raises(GuardrailBlocked):
         any_name(input="BAD", **settings)
+
+
+def test_a_call_without_its_input_is_the_functions_own_affair(rail: Guardrail) -> None:
+    @guard(policy=rail, input="prompt")
+    def chat(prompt: str | None = None, *, text: str) -> str:
+        return text
+
+    assert chat(text="fine") == chat(None, text="fine") == "fine"
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument"):
+        chat("hi")  # type: ignore[call-arg]

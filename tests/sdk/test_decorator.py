@@ -306,16 +306,6 @@ def test_keyword_only_calls_like_the_clients_are_understood(rail: Guardrail) -> 
             call(model="m", messages=EVIL)
 
 
-def test_a_call_without_its_input_is_the_functions_own_affair(rail: Guardrail) -> None:
-    @guard(policy=rail, input="prompt")
-    def chat(prompt: str | None = None, *, text: str) -> str:
-        return text
-
-    assert chat(text="fine") == chat(None, text="fine") == "fine"
-    with pytest.raises(TypeError, match="missing 1 required keyword-only argument"):
-        chat("hi")  # type: ignore[call-arg]
-
-
 def test_methods_are_guarded(rail: Guardrail) -> None:
     class Bot:
         @guard(policy=rail)
