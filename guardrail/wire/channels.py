@@ -30,8 +30,8 @@ _RESUMED = 1 << 24  # added to `sub` each time that a channel resumes after its 
 _TAIL_CHARS = 200  # what a resumed channel repeats: more than the longest planted phrase tested
 
 _LABELS = frozenset(
-    {"type", "id", "format", "signature", "thought_signature", "status", "encrypted_content",
-     "encrypted_index", "file_id", "item_id"}
+    {"type", "id", "format", "signature", "thought_signature", "thought_signatures", "status",
+     "encrypted_content", "encrypted_index", "file_id", "item_id"}
 )  # fmt: skip
 
 

@@ -186,8 +186,8 @@ def strings(value: object, skip: Collection[str] = ()) -> Iterator[str]:
 
     Args:
         value: Any decoded JSON; `parse_object` has bounded its depth.
-        skip: Keys whose values are left out where they are strings; but for those that are
-            sentences, which are no labels.
+        skip: Keys whose values are left out where they are strings, or lists of seals; but for
+            those that are sentences, which are no labels.
     """
     if isinstance(value, str):
         if value:
@@ -199,8 +199,18 @@ def strings(value: object, skip: Collection[str] = ()) -> Iterator[str]:
         for key, child in value.items():
             if not is_plain(key):
                 yield clean(key)
-            if not (key in skip and isinstance(child, str) and is_coded(child)):
+            if not (key in skip and _is_label(child)):
                 yield from strings(child, skip)
+
+
+def _is_label(value: object) -> bool:
+    if isinstance(value, list):  # one by one, words would pass for seals
+        return all(isinstance(v, str) and len(v) >= _SEAL_CHARS and is_coded(v) for v in value)
+    return isinstance(value, str) and is_coded(value)
+
+
+_SEAL_CHARS = 64
+"""Fewest characters of a seal in a list of them."""
 
 
 def carries_text(obj: Mapping[str, Any], known: Collection[str]) -> bool:

@@ -280,3 +280,14 @@ def test_an_id_is_read_where_it_is_words_and_not_where_it_is_a_seal(sealed: str,
     asked = {"model": "m", "input": items}
     said = WIRES["openai.responses"].read_request(json.dumps(asked).encode()).segments
     assert sum(segment.text == sealed for segment in said) == read
+
+
+@pytest.mark.parametrize(("sealed", "read"), [(["aB3+/=" * 20] * 2, 0), (["a", "BAD", "id"], 1)])
+def test_a_list_of_seals_is_no_text_a_list_of_words_is(sealed: list[str], read: int) -> None:
+    """LiteLLM gives Gemini's signed thoughts beside the message."""
+    own = {"content": "fine", "provider_specific_fields": {"thought_signatures": sealed}}
+    answer = {"choices": [{"index": 0, "message": own}]}
+    frame = WIRES["openai.chat"].read_response(json.dumps(answer).encode())
+    assert not frame.opaque
+    assert sum("BAD" in text for text in texts([frame])[ChannelKind.TEXT]) == read
+    assert len(texts([frame])[ChannelKind.TEXT]) == 1 + read
