@@ -13,6 +13,7 @@ from typing import Final
 from guardrail.classifier.labels import Labelled
 from guardrail.policy import Examples, Policy, Rule, bundled_names
 from guardrail.policy.schema import MAX_EXAMPLE_CHARS, MAX_EXAMPLES
+from guardrail.wire.json import clean
 
 __all__ = ["fitted_policy", "with_labels"]
 
@@ -52,8 +53,7 @@ def _joined(before: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
 
 def _quoted(text: str) -> str:
     """Return a text as a YAML string; half a pair of surrogates, which no file can have, goes."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    found = json.dumps(whole, ensure_ascii=False)
+    found = json.dumps(clean(text), ensure_ascii=False)
     return _UNLIKE_JSON.sub(lambda one: f"\\u{ord(one[0]):04x}", found)
 
 

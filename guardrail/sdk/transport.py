@@ -30,8 +30,9 @@ T = TypeVar("T")
 
 
 def _is_stream(response: Any) -> bool:
+    """Return whether an answer is a stream; errors are none, whatever their label says."""
     kind: str = response.headers.get("content-type", "")
-    return kind.startswith("text/event-stream")
+    return bool(response.is_success) and kind.startswith("text/event-stream")
 
 
 class _SyncTransport:
@@ -81,7 +82,7 @@ class _SyncTransport:
 
     def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
-        if _is_stream(response) and response.is_success:
+        if _is_stream(response):
             guarded = exchange.guardrail.stream(
                 response.iter_bytes(), exchange.codec(call), exchange.ending, call.request.prompt
             )
@@ -150,7 +151,7 @@ class _AsyncTransport:
 
     async def _answer(self, call: Call, response: Any, request: Any) -> Any:
         exchange = self._exchange
-        if _is_stream(response) and response.is_success:
+        if _is_stream(response):
             guarded = exchange.guardrail.astream(
                 response.aiter_bytes(), exchange.codec(call), exchange.ending, call.request.prompt
             )

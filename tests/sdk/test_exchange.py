@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import httpx
 import openai
 import pytest
+from openai._models import FinalRequestOptions
 
 from guardrail import Guardrail, GuardrailBlocked, guard_client
 from tests.conftest import MarkerClassifier
@@ -37,9 +39,10 @@ def serving(
             self.send_header("Content-Type", kind or default)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815  (names of the base class)
+        do_GET = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815  (names of the base class)
 
         def log_message(self, *_: object) -> None:  # type: ignore[override]
             """Say nothing."""
@@ -257,3 +260,20 @@ def test_an_answer_without_a_body_is_none_that_cannot_be_read(rail: Guardrail) -
         client = guard_client(openai.OpenAI(base_url=url, api_key="k"), policy=rail)
         with client:
             assert client.responses.delete("resp_1") is None
+
+
+def test_only_the_head_of_an_answer_has_nothing_to_judge(rail: Guardrail) -> None:
+    with serving(response("fine")) as (url, sent):
+        client = guard_client(openai.OpenAI(base_url=url, api_key="k"), policy=rail)
+        with client:
+            options: Any = {"method": "HEAD", "url": "/responses/resp_1"}
+            client.request(httpx.Response, FinalRequestOptions(**options))
+    assert sent[0][0] == "HEAD"
+
+
+def test_an_error_that_is_labelled_a_stream_keeps_its_body(rail: Guardrail) -> None:
+    said = b'{"error": {"message": "slow down, please"}}'
+    with serving(said, status=429) as (url, _):
+        client = guard_client(openai.OpenAI(base_url=url, api_key="k", max_retries=0), policy=rail)
+        with client, pytest.raises(openai.RateLimitError, match="slow down"):
+            client.chat.completions.create(model="m", messages=[ASKED])  # type: ignore[list-item]

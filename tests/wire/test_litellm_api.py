@@ -126,3 +126,10 @@ def test_no_text_hides_behind_a_tool_that_may_be_out_of_scope(text: str) -> None
     messages = [{"role": "user", "content": "hi"}]
     question = read_litellm(ask(texts=["hi", text], structured_messages=messages, tools=tools))
     assert (Role.USER, text) in [(s.role, s.text) for s in question.segments]
+
+
+def test_no_call_hides_behind_a_tool_that_may_be_out_of_scope() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "BAD input"}}]
+    messages = [{"role": "user", "content": "hi"}]
+    question = read_litellm(ask(structured_messages=messages, tools=tools, tool_calls=CALLS))
+    assert (Role.ASSISTANT, "BAD input") in [(s.role, s.text) for s in question.segments]
